@@ -1,0 +1,1 @@
+"""YAML to frozen typed models; finds schemas/ and configs/ in a checkout and in a wheel."""

@@ -1,0 +1,69 @@
+"""features.yaml: what each modality is made of. Keys of `modalities` are the encoder names of network.yaml."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from riskpred.config.model import Strict
+
+Aggregate = Literal["last", "age_days", "count", "mean", "slope", "min", "max", "ever", "first_age_days", "span_days"]
+"""Over the events of one code in the window (prediction_time - window, prediction_time]:
+
+last: latest value (static values count as oldest)      age_days: days since the latest event
+count: number of events                                 mean, min, max: of the values
+slope: least squares, per year, of 2 or more dated      ever: 1 if any event, else 0 (never missing)
+first_age_days: days since the first event              span_days: first to latest event
+"""
+
+
+class TabularFeature(Strict):
+    """A block of features: every code x aggregate x window. `age_years` and `days_since_entry` are built in."""
+
+    builtin: Literal["age_years", "days_since_entry"] | None = None
+    codes: tuple[str, ...] = Field((), description="one feature per code; a code ending in * is one feature over all")
+    aggregates: tuple[Aggregate, ...] = ("last",)
+    windows_days: tuple[int | None, ...] = Field((None,), description="null = the whole past")
+    category: bool = Field(False, description="text_value, or the end of a * code, as a category")
+    required: bool = Field(False, description="the warehouse must hold each code at least once")
+    display: str | None = None
+
+    @model_validator(mode="after")
+    def _codes_or_builtin(self) -> "TabularFeature":
+        if (self.builtin is None) == (not self.codes):
+            raise ValueError("give exactly one of builtin, codes")
+        return self
+
+
+class TabularModality(Strict):
+    kind: Literal["tabular"]
+    features: Annotated[tuple[TabularFeature, ...], Field(min_length=1)]
+
+
+class SeriesModality(Strict):
+    """Irregular series: events of the codes at one time make one step (values, masks, gap, time to prediction)."""
+
+    kind: Literal["series"]
+    codes: Annotated[tuple[str, ...], Field(min_length=1)]
+    window_days: int | None = None
+    max_steps: int = Field(64, gt=0, description="the latest steps are kept")
+    stale_after_days: int | None = Field(None, description="older than this: the modality is absent, receipt `stale`")
+    required: bool = False
+
+
+class ImageModality(Strict):
+    """The latest readable image of these types at or before prediction_time."""
+
+    kind: Literal["image"]
+    image_types: Annotated[tuple[str, ...], Field(min_length=1)]
+    window_days: int | None = None
+    stale_after_days: int | None = None
+    size: int = Field(64, ge=16, le=1024, description="pixels of the square that the encoder reads")
+
+
+class FeaturesConfig(Strict):
+    """The whole of features.yaml."""
+
+    modalities: Annotated[
+        dict[str, Annotated[TabularModality | SeriesModality | ImageModality, Field(discriminator="kind")]],
+        Field(min_length=1),
+    ]

@@ -1,0 +1,162 @@
+"""ingest.yaml: how a source's files and columns become MEDS events, images and splits."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from riskpred.config.model import Strict
+
+Kind = Literal["measurement", "diagnosis", "death", "leaving"]
+"""What a fact is. A diagnosis, death or leaving known only to the day is stored at that day's last microsecond."""
+
+OffsetUnit = Literal["minutes", "hours", "days", "months", "years"]
+"""months = 30.4375 days, years = 365.25 days; days, months and years are rounded to the day ("known to the day")."""
+
+Scalar = str | int | float | bool
+
+
+class TimeSpec(Strict):
+    """When a fact was known: exactly one of static, column, offset.
+
+    static: true          -> time is null, visible always (MEDS static).
+    column: drawn_at      -> a timestamp or date column; `format` (strptime) where it is text other than ISO 8601.
+    offset: [a, -b, 3.5]  -> anchor + the sum of the terms, in `unit`. A term is a number, a column (a minus sign
+                             before it subtracts), or `anchor_row.column` (the value in the subject's anchor row).
+    """
+
+    static: Literal[True] | None = None
+    column: str | None = None
+    format: str | None = None
+    offset: tuple[str | float, ...] | None = None
+    unit: OffsetUnit = "days"
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "TimeSpec":
+        if sum(way is not None for way in (self.static, self.column, self.offset)) != 1:
+            raise ValueError("give exactly one of static, column, offset")
+        return self
+
+
+class ValueSpec(Strict):
+    """How one value becomes a numeric_value, a text_value or the end of a code."""
+
+    kind: Kind = "measurement"
+    unit: str | None = Field(None, description="unit stored in events.unit, after conversion")
+    source_unit: str | None = Field(None, description="unit of the source where no column says; default = unit")
+    units: dict[str, float] = Field(default={}, description="accepted source unit -> factor to `unit`")
+    range: tuple[float | None, float | None] | None = Field(None, description="inclusive, after conversion")
+    values: dict[str, Scalar] | None = Field(None, description="value map; a value outside it is rejected")
+    store: Literal["number", "text", "code"] = Field(
+        "number", description="where the value goes: numeric_value, text_value, or appended to the code after //"
+    )
+    missing: tuple[Scalar, ...] = Field((), description="sentinels that mean missing, beside empty and null")
+    allow_rejects: float = Field(0.05, ge=0, le=1, description="share of a code's rows that may be rejected")
+
+
+class LongCode(ValueSpec):
+    """What one value of a long table's code column means. Without value_column it is an event without a value."""
+
+    code: str
+
+
+class EventMapping(ValueSpec):
+    """A wide mapping: one fact per source row. Without `column` it is an event without a value (an entry, say)."""
+
+    code: str
+    column: str | None = None
+    unit_column: str | None = None
+    time: TimeSpec | None = Field(None, description="default: the table's time")
+    when: dict[str, tuple[Scalar, ...]] = Field(
+        default={}, description="column -> values for which the mapping applies; other rows are `ignored`"
+    )
+
+
+class LongMapping(Strict):
+    """A long mapping: code column and (optionally) value column; one fact per source row."""
+
+    code_column: str
+    value_column: str | None = None
+    unit_column: str | None = None
+    time: TimeSpec | None = None
+    codes: dict[str, LongCode | Literal["ignore"]]
+    unknown: Literal["reject", "ignore"] = Field("reject", description="what to do with a code not listed")
+
+
+class ImageMapping(Strict):
+    """One image per source row. `path` may hold {column} placeholders; it is relative to the image root."""
+
+    image_id: str = Field(description="column with the image's identifier")
+    path: str = Field(description="template, e.g. images/{image_id}.png")
+    image_type: str | None = Field(None, description="DICOM code for all rows: CR DX CT MR US MG OP")
+    image_type_column: str | None = None
+    time: TimeSpec | None = None
+    allow_rejects: float = Field(0.05, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _one_type(self) -> "ImageMapping":
+        if (self.image_type is None) == (self.image_type_column is None):
+            raise ValueError("give exactly one of image_type, image_type_column")
+        return self
+
+
+class SourceTable(Strict):
+    """One source file (or DuckDB table) and the mappings applied to each of its rows."""
+
+    name: str
+    file: str | None = Field(None, description="CSV or Parquet under SOURCE, or a DuckDB file; globs allowed")
+    table: str | None = Field(None, description="table name, where SOURCE or `file` is a DuckDB file")
+    subject: str = Field(description="column with the subject's identifier")
+    time: TimeSpec | None = Field(None, description="default for the mappings below")
+    missing: tuple[Scalar, ...] = Field((), description="sentinels for every mapping of this table")
+    events: tuple[EventMapping, ...] = ()
+    long: tuple[LongMapping, ...] = ()
+    images: tuple[ImageMapping, ...] = ()
+
+
+class Anchor(Strict):
+    """Day 0 of offset times: a date for everyone, or a column of `table`."""
+
+    date: datetime | None = None
+    column: str | None = None
+    table: str | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Anchor":
+        if (self.date is None) == (self.column is None):
+            raise ValueError("give exactly one of date, column")
+        return self
+
+
+class AnchorRow(Strict):
+    """The row of each subject whose columns offsets may name as anchor_row.column; ties: first in file order."""
+
+    table: str
+    max: str | None = None
+    min: str | None = None
+
+
+class Splits(Strict):
+    """Train, tuning, held_out: by hash(seed, subject) 70/15/15, unless a column says otherwise."""
+
+    seed: int = 1
+    shares: tuple[float, float, float] = (0.70, 0.15, 0.15)
+    table: str | None = None
+    column: str | None = Field(None, description="column whose value names the split through `values`")
+    values: dict[str, Literal["train", "tuning", "held_out", "train_or_tuning"]] | None = None
+    group: str | None = Field(None, description="column hashed instead of the subject: matched set, household")
+    everyone: Literal["train"] | None = Field(None, description="no held-out split: too few people (cross-validate)")
+
+
+class IngestConfig(Strict):
+    """The whole of ingest.yaml."""
+
+    study: str
+    site: str | None = None
+    timezone: str = "UTC"
+    as_of: datetime | None = Field(None, description="prediction_time of score for research data")
+    data_until: datetime | None = Field(None, description="end of follow-up; default the latest event")
+    anchor: Anchor | None = None
+    anchor_row: AnchorRow | None = None
+    tables: Annotated[tuple[SourceTable, ...], Field(min_length=1)]
+    splits: Splits = Splits()

@@ -1,0 +1,124 @@
+"""A study: ingest.yaml, outcomes.yaml, features.yaml and network.yaml in one folder; packaged, or the user's own."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from riskpred.config.features import FeaturesConfig
+from riskpred.config.files import shipped
+from riskpred.config.ingest import IngestConfig
+from riskpred.config.model import Strict, load
+from riskpred.config.network import NetworkConfig
+from riskpred.config.outcomes import OutcomesConfig
+from riskpred.errors import ConfigError
+
+
+class About(Strict):
+    """about.yaml: what a study is, for `riskpred studies` and the reports."""
+
+    title: str
+    needs: str = Field(description="files that SOURCE must hold")
+    source: str = Field(description="where its owner gives the data")
+    licence: str
+    cautions: tuple[str, ...] = ()
+
+
+class ModelConfig(Strict):
+    """What fit needs of a study, and what a bundle keeps: outcomes, features, network."""
+
+    name: str
+    outcomes: OutcomesConfig
+    features: FeaturesConfig
+    network: NetworkConfig
+
+
+def study_folder(study: str) -> Path:
+    """Folder of a packaged study by name, or the user's own folder by path.
+
+    Raises: ConfigError, when it is neither, with the packaged names.
+    """
+    if Path(study).is_dir():
+        return Path(study)
+    packaged = shipped("configs") / "studies" / study
+    if Path(study).name == study and packaged.is_dir():
+        return packaged
+    raise ConfigError(
+        f"study {study}: neither a folder nor a packaged study.",
+        wanted=f"a folder with ingest.yaml, outcomes.yaml, features.yaml, or one of {', '.join(packaged_studies())}",
+        do="run `riskpred studies` for the list",
+    )
+
+
+def packaged_studies() -> list[str]:
+    """Names of the studies shipped in configs/studies/, sorted."""
+    return sorted(folder.name for folder in (shipped("configs") / "studies").iterdir() if folder.is_dir())
+
+
+def load_ingest(study: str) -> IngestConfig:
+    return load(IngestConfig, study_folder(study) / "ingest.yaml")
+
+
+def load_about(study: str) -> About:
+    return load(About, study_folder(study) / "about.yaml")
+
+
+def load_model_config(study: str) -> ModelConfig:
+    """outcomes.yaml, features.yaml and (where present) network.yaml of a study, checked against each other.
+
+    Raises: ConfigError: a label code of an outcome known at once used as a feature; an encoder without a modality.
+    """
+    folder = study_folder(study)
+    network = folder / "network.yaml"
+    config = ModelConfig(
+        name=folder.name,
+        outcomes=load(OutcomesConfig, folder / "outcomes.yaml"),
+        features=load(FeaturesConfig, folder / "features.yaml"),
+        network=load(NetworkConfig, network) if network.is_file() else NetworkConfig(),
+    )
+    _refuse_label_codes_as_features(config, folder)
+    orphans = sorted(
+        name
+        for name, encoder in config.network.encoders.items()
+        if name not in config.features.modalities or config.features.modalities[name].kind != encoder.kind
+    )
+    if orphans:
+        wanted = ", ".join(f"{name} ({spec.kind})" for name, spec in config.features.modalities.items())
+        raise ConfigError(
+            f"{network}: encoders without a modality of that name and kind in features.yaml: {', '.join(orphans)}.",
+            wanted=f"names and kinds among {wanted}",
+            do="rename or remove them",
+        )
+    return config
+
+
+def code_matches(code: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a code is listed, or starts with a listed prefix that ends in *."""
+    return any(code == p or (p.endswith("*") and code.startswith(p[:-1])) for p in patterns)
+
+
+def _refuse_label_codes_as_features(config: ModelConfig, folder: Path) -> None:
+    for name, outcome in config.outcomes.outcomes.items():
+        if not outcome.known_at_once:
+            continue
+        for modality, spec in config.features.modalities.items():
+            if spec.kind == "image":
+                continue
+            used = (
+                spec.codes if spec.kind == "series" else tuple(code for block in spec.features for code in block.codes)
+            )
+            leaks = sorted(
+                code
+                for code in used
+                if any(
+                    code_matches(code.rstrip("*"), (label,)) or code_matches(label.rstrip("*"), (code,))
+                    for label in outcome.rule.codes
+                )
+            )
+            if leaks:
+                raise ConfigError(
+                    f"{folder / 'features.yaml'}: modalities.{modality} uses label codes of the outcome {name}, "
+                    "which is known at once.",
+                    wanted="no label code among the features: the model would read the answer",
+                    got=", ".join(leaks),
+                    do="remove them from features.yaml",
+                )
