@@ -16,7 +16,8 @@ def run() -> None:
 
 def main(arguments: list[str]) -> int:
     """Run one command line and return its exit code; results on stdout, everything else on stderr."""
-    from click.exceptions import ClickException, Exit
+    from typer import Exit
+    from typer._click.exceptions import ClickException  # Typer carries its own click: that of PyPI is another class
     from typer.main import get_command
 
     from riskpred.cli.app import app

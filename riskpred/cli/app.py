@@ -5,6 +5,13 @@ from typing import Annotated
 import typer
 
 from riskpred import __version__
+from riskpred.cli.data import check, ingest, studies
+from riskpred.cli.demo import demo
+from riskpred.cli.evaluate import evaluate
+from riskpred.cli.explain import explain
+from riskpred.cli.fit import fit
+from riskpred.cli.report import report
+from riskpred.cli.score import score
 
 app = typer.Typer(
     name="riskpred",
@@ -29,3 +36,14 @@ def _root(
     ] = False,
 ) -> None:
     pass
+
+
+app.command()(demo)
+app.command()(studies)
+app.command()(ingest)
+app.command()(check)
+app.command()(fit)
+app.command()(evaluate)
+app.command()(score)
+app.command()(explain)
+app.command()(report)

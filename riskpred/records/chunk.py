@@ -15,7 +15,10 @@ DAY_US: Final = 86_400_000_000
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One row of `images`. `time` is UTC microseconds, STATIC for null; `path` is relative to the image root."""
+    """One row of `images`. `time` is UTC microseconds, STATIC for null; `path` is relative to the image root.
+
+    stamp: what stands for the file's content where sha256 is null: its size and mtime, or why it cannot be read.
+    """
 
     image_id: str
     subject_id: int
@@ -23,6 +26,7 @@ class ImageRow:
     image_type: str
     path: str
     sha256: str | None
+    stamp: str | None = None
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class SubjectChunk:
         code: (E,) int32, index into `codes`.        numeric_value: (E,) float64, NaN = null.
         text: (E,) int32, index into `texts`, -1 = null.
         images: per subject, sorted by (time, image_id).
+        unit: (E,) int32, index into `unit_texts`, -1 = null; None where the maker of the chunk knows only `units`.
     Events of a subject are sorted by (time, code, numeric_value, text_value, unit), STATIC first.
     `codes` is the same tuple for every chunk of one warehouse; `texts` belongs to the chunk. `units` gives each code's
     unit where it has a single one, else None.
@@ -50,6 +55,8 @@ class SubjectChunk:
     texts: tuple[str, ...]
     units: tuple[str | None, ...]
     images: tuple[tuple[ImageRow, ...], ...]
+    unit: NDArray[np.int32] | None = None
+    unit_texts: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.subject_id)

@@ -127,3 +127,18 @@ def check_columns(schema: TableSchema, found: dict[str, str], where: str) -> Non
             got=got,
             do="ingest again, or correct the tool that wrote the table",
         )
+
+
+def markdown(schema: TableSchema) -> str:
+    """The table's documentation as Markdown; README holds it, and a test compares."""
+    lines = [
+        f"**{schema.table}**: {schema.meaning}",
+        "",
+        "| column | type | null | unit | meaning |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {c.name} | {_SQL[c.type]} | {'yes' if c.nullable else ''} | {c.unit or ''} | {c.meaning} |"
+        for c in schema.columns
+    ]
+    return "\n".join(lines)

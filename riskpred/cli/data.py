@@ -1,0 +1,172 @@
+"""The verbs `studies`, `ingest`, `check`: what can be read, reading it, and looking at what was read."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from riskpred.records.ingest import IngestSummary
+
+
+def studies(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """List the packaged studies, what each needs and where its owner gives the data.
+
+    Example: riskpred studies
+    """
+    from riskpred.config.study import load_about, packaged_studies
+
+    found = {name: load_about(name) for name in packaged_studies()}
+    if as_json:
+        typer.echo(json.dumps({"studies": {name: about.model_dump(mode="json") for name, about in found.items()}}))
+        return
+    for name, about in found.items():
+        typer.echo(f"{name}\n  {about.title}")
+        typer.echo(f"  needs    {about.needs}\n  source   {about.source}\n  licence  {about.licence}")
+        for caution in about.cautions:
+            typer.echo(f"  caution  {caution}")
+        typer.echo("")
+
+
+def ingest(
+    study: Annotated[str, typer.Argument(help="Packaged study, or a folder with ingest.yaml.", metavar="STUDY")],
+    source: Annotated[
+        Path, typer.Option("--from", help="Folder of the source files, or a DuckDB file.", metavar="SOURCE")
+    ],
+    into: Annotated[Path, typer.Option(help="DuckDB file to make, or to replace whole.", metavar="WAREHOUSE")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Read the study's source files into a warehouse; bad rows become rejects, and every fact is accounted for.
+
+    The warehouse is replaced whole or not at all. A code of which more rows are refused than ingest.yaml allows
+    (default 5 %) stops everything with exit code 11.
+
+    Example: riskpred ingest nafld --from data/nafld --into nafld.duckdb
+    """
+    from riskpred.cli.progress import Shown
+    from riskpred.records.ingest import run_ingest
+
+    with Shown() as progress:
+        summary = run_ingest(study, source, into, progress)
+    typer.echo(json.dumps(summary.to_json()) if as_json else _ingest_table(summary))
+
+
+def check(
+    warehouse: Annotated[Path, typer.Argument(help="DuckDB file with MEDS tables.", metavar="WAREHOUSE")],
+    study: Annotated[
+        str | None, typer.Option(help="Also say what a model of this study would miss.", metavar="STUDY")
+    ] = None,
+    image_root: Annotated[
+        Path | None, typer.Option(help="Folder that image paths are relative to.", metavar="DIR")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say what is in a warehouse, what is wrong with it, and what a study's model would miss.
+
+    Exit code 0 whatever it finds, as long as the file can be read.
+
+    Example: riskpred check nafld.duckdb --study nafld
+    """
+    from riskpred.cli.progress import Shown
+    from riskpred.config.study import load_model_config
+    from riskpred.records.inspection import inspect, missed_by
+    from riskpred.records.warehouse import Warehouse
+
+    config = None if study is None else load_model_config(study)
+    with Shown() as progress, Warehouse.open(warehouse, image_root) as opened:
+        found = inspect(opened, progress)
+        missed = None if config is None else missed_by(config, opened, progress)
+    if as_json:
+        typer.echo(json.dumps({**found, "missed": missed}))
+        return
+    typer.echo(_check_text(found))
+    if missed is not None:
+        typer.echo(_missed_text(missed))
+
+
+def _ingest_table(summary: "IngestSummary") -> str:
+    header = ("source", "rows", "facts", "events", "images", "rejects", "missing", "repeats", "ignored")
+    rows = [[getattr(count, name) for name in header] for count in summary.sources]
+    if len(rows) > 1:
+        rows.append(["all", *(sum(column) for column in list(zip(*rows, strict=True))[1:])])
+    splits = ", ".join(f"{name} {count:,}" for name, count in summary.splits.items())
+    lines = [
+        f"{summary.warehouse}: {summary.subjects:,} subjects ({splits}), {summary.events:,} events,"
+        f" {summary.images:,} images",
+        "",
+        *_aligned(header, rows),
+    ]
+    reasons = [
+        [count.source, reason, times] for count in summary.sources for reason, times in count.reasons.most_common(5)
+    ]
+    if reasons:
+        lines += ["", *_aligned(("source", "reject reason", "facts"), reasons)]
+        lines += ["", "Each with its row: SELECT source, row_key, field, reason, wanted FROM rejects"]
+    return "\n".join(lines)
+
+
+def _check_text(found: dict[str, Any]) -> str:
+    from riskpred.records.inspection import MEANINGS
+
+    splits = ", ".join(f"{name} {count:,}" for name, count in found["splits"].items()) or "no splits"
+    images = ", ".join(f"{count:,} {kind}" for kind, count in found["images"].items()) or "none"
+    lines = [
+        f"{found['warehouse']}: site {found['site']}, study {found['study'] or 'not named'}",
+        f"  subjects    {found['subjects']:,} ({splits})",
+        f"  events      {found['events']:,}, until {found['data_until'] or 'no dated event'}",
+        f"  images      {images}",
+        f"  as of       {found['as_of'] or 'not set: score takes today'}",
+        "",
+    ]
+    rows = [
+        [
+            item["code"],
+            item["events"],
+            item["subjects"],
+            f"{100 * item['share']:.1f} %",
+            ", ".join(item["units"]),
+            (item["first"] or "static")[:10],
+            (item["last"] or "static")[:10],
+        ]
+        for item in found["codes"]
+    ]
+    lines += _aligned(("code", "events", "subjects", "share", "unit", "first", "last"), rows)
+    lines += ["", "What is wrong:"]
+    lines += [f"  {count:,} {MEANINGS[name]}" for name, count in found["problems"].items()] or ["  nothing found"]
+    if found["rejects"]:
+        keys = ("source", "field", "reason", "wanted", "facts")
+        lines += ["", "Refused by the ingest:"]
+        lines += _aligned(keys, [[item[key] for key in keys] for item in found["rejects"][:20]])
+    return "\n".join(lines)
+
+
+def _missed_text(missed: dict[str, Any]) -> str:
+    lines = ["", f"What a model of {missed['study']} would miss:"]
+    labels = {
+        "required": "required: `fit` and `score` refuse this warehouse",
+        "optional": "optional: counted as missing for everyone",
+        "cohort": "named in outcomes.yaml",
+        "images": "image types, none of them there",
+    }
+    lines += [f"  {', '.join(missed[key])}  ({text})" for key, text in labels.items() if missed[key]] or ["  nothing"]
+    lines += ["", f"{missed['rows']:,} prediction rows; events over the whole follow-up:"]
+    rows = [[name, counts["eligible"], counts["events"]] for name, counts in missed["outcomes"].items()]
+    return "\n".join([*lines, *_aligned(("outcome", "eligible", "events"), rows)])
+
+
+def _aligned(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """Columns with a header; numbers to the right, with thousands separators."""
+    texts = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
+    right = [bool(rows) and isinstance(rows[0][i], int) for i in range(len(header))]
+    widths = [max(len(row[i]) for row in [list(header), *texts]) for i in range(len(header))]
+    return [
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in [list(header), *texts]
+    ]

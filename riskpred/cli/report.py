@@ -1,0 +1,47 @@
+"""The verb `report`: one HTML page per person and an index, made from the scores file alone."""
+
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def report(
+    scores: Annotated[Path, typer.Argument(help="Scores file published by `riskpred score`.", metavar="SCORES")],
+    into: Annotated[Path, typer.Option(help="Folder for the pages; made if absent.", metavar="DIR")],
+    subject: Annotated[int | None, typer.Option(help="One subject_id only.", metavar="N")] = None,
+    top: Annotated[int | None, typer.Option(help="The N subjects of highest percentile.", min=1, metavar="N")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what the pages show, as one JSON object, on stdout.")
+    ] = False,
+) -> None:
+    """Make a self-contained HTML page per person, and an index, from a scores file.
+
+    Without --subject and --top: everyone with feature reasons, or all if nobody has any. Files are named by pseudonym.
+
+    Example: riskpred report scores.duckdb --into report --top 50
+    """
+    from riskpred.cli.progress import Shown
+    from riskpred.report.write import write_report
+
+    if subject is not None and top is not None:
+        raise typer.BadParameter("give --subject or --top, not both")
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as held:
+
+        def each(summary: dict[str, Any]) -> None:
+            held.write(("," if held.tell() else "") + json.dumps(summary, ensure_ascii=False, allow_nan=False))
+
+        with Shown() as progress:
+            written = write_report(scores, into, subject, top, progress, each if as_json else None)
+        if as_json:
+            head = {"index": str(written.index), "pages": written.pages, "run": written.run}
+            typer.echo(json.dumps(head, ensure_ascii=False)[:-1] + ', "subjects": [', nl=False)
+            held.seek(0)
+            shutil.copyfileobj(held, sys.stdout)
+            typer.echo("]}")
+        else:
+            typer.echo(f"{written.index}: {written.pages:,} pages. {written.chosen}")

@@ -1,0 +1,65 @@
+"""The evaluation as one self-contained HTML file: no script, nothing fetched."""
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from riskpred.errors import OutputError
+from riskpred.evaluate.gather import Evaluated
+from riskpred.evaluate.metrics import Metric
+from riskpred.evaluate.picture import SIZE, pictures
+from riskpred.evaluate.summary import count, summarise
+
+TEMPLATE = "evaluate.html.j2"
+
+
+def page(evaluated: Evaluated, rows: Sequence[Metric]) -> str:
+    """HTML of one evaluation, from the same summary as the text table."""
+    summary: dict[str, Any] = summarise(evaluated, rows)
+    for outcome in summary["outcomes"]:
+        for horizon, picture in zip(outcome["horizons"], pictures(evaluated, outcome["name"]), strict=True):
+            horizon["picture"] = picture
+    return render(summary)
+
+
+def render(summary: Mapping[str, Any]) -> str:
+    """The template, filled; autoescaped, and a name that the summary lacks is an error."""
+    environment = Environment(
+        loader=PackageLoader("riskpred.evaluate", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["count"] = count
+    return environment.get_template(TEMPLATE).render(**summary, size=SIZE)
+
+
+def write_page(text: str, into: Path) -> None:
+    """Write the page beside its place and move it there whole.
+
+    Raises: OutputError, when the folder is missing or not writable.
+    """
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{into.name}.", dir=into.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, into)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OutputError(
+            f"{into}: cannot be written.",
+            wanted="a file name in a folder that exists and is writable",
+            got=type(error).__name__,
+            do="make the folder, or name another with --into",
+        ) from None

@@ -1,0 +1,100 @@
+"""Puts feature batches together and takes rows out of them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from riskpred.features.batch import FeatureBatch, ImageInput, Receipt, SeriesInput, TabularInput
+
+_Input = TabularInput | SeriesInput | ImageInput
+
+
+def concat(batches: Sequence[FeatureBatch]) -> FeatureBatch:
+    """Batches of one plan, one after the other; rejects too. At least one batch is needed."""
+    assert batches, "nothing to put together"
+    if len(batches) == 1:
+        return batches[0]
+    names = list(batches[0].inputs)
+    assert all(list(batch.inputs) == names for batch in batches), "batches of one plan have the same modalities"
+    return FeatureBatch(
+        subject_id=np.concatenate([batch.subject_id for batch in batches]),
+        prediction_time=np.concatenate([batch.prediction_time for batch in batches]),
+        inputs={name: _concat([batch.inputs[name] for batch in batches]) for name in names},
+        present={name: np.concatenate([batch.present[name] for batch in batches]) for name in names},
+        receipts={
+            name: Receipt(
+                status=tuple(item for batch in batches for item in batch.receipts[name].status),
+                n=np.concatenate([batch.receipts[name].n for batch in batches]),
+                latest_time=np.concatenate([batch.receipts[name].latest_time for batch in batches]),
+                missing_features=tuple(item for batch in batches for item in batch.receipts[name].missing_features),
+            )
+            for name in names
+        },
+        rejects=tuple(reject for batch in batches for reject in batch.rejects),
+    )
+
+
+def take(batch: FeatureBatch, index: NDArray[np.int64] | NDArray[np.bool_]) -> FeatureBatch:
+    """The given rows, in the given order (or where a mask is True), and the rejects of their subjects."""
+    at = np.flatnonzero(index) if index.dtype == np.bool_ else np.asarray(index, dtype=np.int64)
+    places = at.tolist()
+    subjects = set(batch.subject_id[at].tolist())
+    return FeatureBatch(
+        subject_id=batch.subject_id[at],
+        prediction_time=batch.prediction_time[at],
+        inputs={name: _take(given, at) for name, given in batch.inputs.items()},
+        present={name: present[at] for name, present in batch.present.items()},
+        receipts={
+            name: Receipt(
+                status=tuple(receipt.status[i] for i in places),
+                n=receipt.n[at],
+                latest_time=receipt.latest_time[at],
+                missing_features=tuple(receipt.missing_features[i] for i in places),
+            )
+            for name, receipt in batch.receipts.items()
+        },
+        rejects=tuple(reject for reject in batch.rejects if reject.subject_id in subjects),
+    )
+
+
+def _concat(inputs: list[_Input]) -> _Input:
+    first = inputs[0]
+    if isinstance(first, TabularInput):
+        tables = [given for given in inputs if isinstance(given, TabularInput)]
+        return TabularInput(
+            np.concatenate([given.values for given in tables]), np.concatenate([given.time for given in tables])
+        )
+    if isinstance(first, SeriesInput):
+        steps = [given for given in inputs if isinstance(given, SeriesInput)]
+        lengths = np.concatenate([np.diff(given.start) for given in steps])
+        return SeriesInput(
+            _starts(lengths),
+            np.concatenate([given.time for given in steps]),
+            np.concatenate([given.values for given in steps]),
+        )
+    images = [given for given in inputs if isinstance(given, ImageInput)]
+    return ImageInput(
+        np.concatenate([given.pixels for given in images]),
+        tuple(name for given in images for name in given.image_id),
+        np.concatenate([given.time for given in images]),
+        np.concatenate([given.spacing_mm for given in images]),
+    )
+
+
+def _take(given: _Input, at: NDArray[np.int64]) -> _Input:
+    if isinstance(given, TabularInput):
+        return TabularInput(given.values[at], given.time[at])
+    if isinstance(given, SeriesInput):
+        lengths = np.diff(given.start)[at]
+        start = _starts(lengths)
+        # Place of each wanted step: the row's first one, plus how far into the row.
+        steps = np.arange(start[-1], dtype=np.int64) + np.repeat(given.start[:-1][at] - start[:-1], lengths)
+        return SeriesInput(start, given.time[steps], given.values[steps])
+    return ImageInput(
+        given.pixels[at], tuple(given.image_id[i] for i in at.tolist()), given.time[at], given.spacing_mm[at]
+    )
+
+
+def _starts(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])

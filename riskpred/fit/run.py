@@ -1,0 +1,210 @@
+"""Makes a bundle: reads the training rows of a warehouse, fits members, peer and reference profile, writes it whole."""
+
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from riskpred import __version__
+from riskpred.config.network import CrossValidation
+from riskpred.config.study import ModelConfig, load_model_config
+from riskpred.features.plan import FeaturePlan
+from riskpred.fit.data import Rows, counts, stratified_folds, training_rows
+from riskpred.fit.grid import learn_layout
+from riskpred.fit.members import Fitted, fit_members, training_data
+from riskpred.fit.peer import fit_peer
+from riskpred.fit.profile import attribution_baselines, reference
+from riskpred.model.bundle import REFERENCE_GROUP, Bundle, Contents, load_bundle, subject_hashes, write_bundle
+from riskpred.model.layout import Layout
+from riskpred.model.manifest import refuse_target
+from riskpred.model.peer import Peer
+from riskpred.model.predictions import Predictions, joined
+from riskpred.progress import Progress, Silent
+from riskpred.records.warehouse import Warehouse
+
+_NO_PEER = np.nan
+
+
+def fit(study: str, warehouse: Path, into: Path, seed: int = 1, progress: Progress | None = None) -> Bundle:
+    """Fit a study's model on a warehouse's train and tuning splits and write it as a bundle.
+
+    The same seed and data give the same weights on one machine, whatever the order of rows in the source. Nothing is
+    written before all is done: an interruption leaves what was there.
+
+    Args:
+        study: a packaged study's name, or a folder of YAML.
+        into: folder of the bundle; a bundle that is there is replaced.
+
+    Raises: ConfigError (the YAML), InputError (no warehouse, split, eligible row or event), BundleError (a required
+        code is absent), OutputError (the place cannot be written).
+    """
+    progress = progress or Silent()
+    refuse_target(into)
+    config = load_model_config(study)
+    with Warehouse.open(warehouse) as source:
+        plan, rows = training_rows(config, source, progress)
+        site = source.site
+    layout = learn_layout(config.outcomes, rows, config.network.intervals)
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        contents = _fit(config, plan, layout, rows, site, seed, progress)
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+    write_bundle(into, contents)
+    progress.step("write bundle", 1, 1)
+    return load_bundle(into)
+
+
+def _fit(
+    config: ModelConfig, plan: FeaturePlan, layout: Layout, rows: Rows, site: str, seed: int, progress: Progress
+) -> Contents:
+    network = config.network
+    epochs = network.members * network.training.epochs
+    fitted = fit_members(
+        network, plan, layout, rows, seed, lambda over: progress.step("train members (epochs)", over, epochs)
+    )
+    salt = np.random.default_rng().bytes(16)
+    hashes = subject_hashes(salt, site, rows.subject_id)
+    peer = _peer(config, plan, rows, seed)
+    progress.step("fit peer", 1, 1)
+    validated = None
+    if network.cross_validation is not None:
+        validated = _cross_validate(config, plan, rows, hashes, network.cross_validation, seed, progress)
+    data = training_data(fitted.model, rows)
+    created_at = datetime.now(UTC).replace(microsecond=0)
+    found = counts(config.outcomes, rows)
+    return Contents(
+        name=config.name,
+        version=f"{created_at:%Y%m%d.%H%M%S}",
+        created_at=created_at.isoformat(),
+        seed=seed,
+        counts=found,
+        config=config,
+        plan=plan,
+        model=fitted.model,
+        card=model_card(config, plan, fitted, found, site, created_at),
+        reference=reference(fitted.model, data),
+        baseline=attribution_baselines(fitted.model, data),
+        peer=peer,
+        out_of_fold=_out_of_fold(fitted, rows, layout, plan, hashes),
+        cross_validation=validated,
+        salt=salt,
+        trained_on=np.unique(hashes),
+    )
+
+
+def _peer(config: ModelConfig, plan: FeaturePlan, rows: Rows, seed: int) -> Peer:
+    return fit_peer(rows.batch, plan, rows.duration_days, rows.cause, config.outcomes, seed, config.network)
+
+
+def _cross_validate(
+    config: ModelConfig,
+    plan: FeaturePlan,
+    rows: Rows,
+    hashes: np.ndarray[Any, np.dtype[np.int64]],
+    settings: CrossValidation,
+    seed: int,
+    progress: Progress,
+) -> Predictions:
+    """The whole fit, members, calibration and peer, inside each training part; risks of the part left out."""
+    parts: list[Predictions] = []
+    total, done = settings.folds * settings.repeats, 0
+    progress.step("cross-validation (fits)", 0, total)
+    for repeat in range(settings.repeats):
+        own_seed = seed * 7919 + repeat + 1
+        fold = stratified_folds(rows.subject_id, rows.labels(), settings.folds, own_seed)
+        for left_out in range(settings.folds):
+            inner, outer = np.flatnonzero(fold != left_out), np.flatnonzero(fold == left_out)
+            some = rows.take(inner)
+            layout = learn_layout(config.outcomes, some, config.network.intervals)
+            # Every epoch of an inner fit is a chance for Ctrl-C to be heard, and shows that work goes on.
+            fitted = fit_members(
+                config.network,
+                plan,
+                layout,
+                some,
+                own_seed,
+                lambda over, done=done: progress.step("cross-validation (fits)", done, total),  # type: ignore[misc]
+            )
+            tested = rows.take(outer)
+            peer = _peer(config, plan, some, own_seed)
+            kept = _table(tested, layout, plan, hashes[outer], outer)
+            parts.append(
+                Predictions(
+                    **kept,
+                    repeat=np.full(len(outer), repeat, np.int64),
+                    fold=np.full(len(outer), left_out, np.int64),
+                    risk=fitted.model.predict(tested.batch).risk,
+                    base_risk=np.full((len(outer), len(layout.targets)), np.nan),
+                    peer_risk=peer.predict(tested.batch),
+                )
+            )
+            done += 1
+            progress.step("cross-validation (fits)", done, total)
+    return joined(parts)
+
+
+def _out_of_fold(
+    fitted: Fitted, rows: Rows, layout: Layout, plan: FeaturePlan, hashes: np.ndarray[Any, np.dtype[np.int64]]
+) -> Predictions:
+    return Predictions(
+        **_table(rows, layout, plan, hashes, np.arange(len(rows))),
+        repeat=np.zeros(len(rows), np.int64),
+        fold=fitted.fold,
+        risk=fitted.out_of_fold,
+        base_risk=fitted.base,
+        peer_risk=np.full_like(fitted.out_of_fold, _NO_PEER),
+    )
+
+
+def _table(
+    rows: Rows,
+    layout: Layout,
+    plan: FeaturePlan,
+    hashes: np.ndarray[Any, np.dtype[np.int64]],
+    position: np.ndarray[Any, np.dtype[np.int64]],
+) -> dict[str, Any]:
+    return {
+        "row": position.astype(np.int64),
+        "subject": hashes,
+        "cause": np.stack([rows.cause[group.name] for group in layout.groups], axis=1),
+        "duration_days": np.stack([rows.duration_days[group.name] for group in layout.groups], axis=1),
+        "present": np.stack([rows.batch.present[name] for name in plan.modalities], axis=1),
+    }
+
+
+def model_card(
+    config: ModelConfig, plan: FeaturePlan, fitted: Fitted, found: dict[str, Any], site: str, created_at: datetime
+) -> dict[str, Any]:
+    """What the model is, what it was trained on, what it is for and where it ends; kept in the bundle and in `runs`."""
+    return {
+        "name": config.name,
+        "created_at": created_at.isoformat(),
+        "riskpred_version": __version__,
+        "outcomes": {name: outcome.display for name, outcome in config.outcomes.outcomes.items()},
+        "targets": [list(target) for target in fitted.model.targets],
+        "modalities": {
+            name: type(part).__name__.removesuffix("Plan").lower() for name, part in plan.modalities.items()
+        },
+        "trained_on": {"site": site, **found},
+        "reference_group": REFERENCE_GROUP,
+        "method": (
+            "Cause-specific piecewise exponential rates: a ridge spline base, plus TabM, LSTM and CNN residuals that "
+            f"start at zero and a joint term; {config.network.members} cross-fitted members, calibrated on pooled "
+            "out-of-fold predictions; risk is the mean of the members' cumulative incidences, death competing."
+        ),
+        "intended_use": (
+            "To inform people who know the patient. It does not diagnose, and it was judged on this site's data only: "
+            "run `riskpred evaluate` on held-out subjects before use, and again where patients or practice differ."
+        ),
+        "limits": [
+            "Risks are associations in the training data; a reason is what the model read, not a cause.",
+            "An interval is the spread of the members, not of everything that is unknown.",
+            "A missing modality counts as an absent term, not as a normal finding.",
+        ],
+        "machine": platform.machine(),
+    }

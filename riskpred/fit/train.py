@@ -1,0 +1,249 @@
+"""Trains one member: its base, then the residuals on top, stopped early on subjects that train nothing."""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from riskpred.config.network import NetworkConfig, Training
+from riskpred.features.plan import FeaturePlan
+from riskpred.fit.base import CauseData, choose_ridge, fit_cause
+from riskpred.fit.data import stratified_folds
+from riskpred.fit.losses import GroupLabels, negative_log_likelihood
+from riskpred.model.layout import Layout
+from riskpred.model.network import Member
+from riskpred.model.tabular import TabularEncoder
+from riskpred.model.tensors import ImageTensors, ModalityTensors, SeriesTensors, TabularTensors
+
+_INNER_FOLDS = 3
+_CLIP = 1.0
+_EVALUATED_AT_ONCE = 2048
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """All rows of a fit as tensors; members train on parts of them.
+
+    Shape: subject_id, strata (N,); inputs per modality N rows; labels per group N rows.
+    """
+
+    subject_id: NDArray[np.int64]
+    strata: NDArray[np.int64]
+    inputs: Mapping[str, ModalityTensors]
+    labels: list[GroupLabels]
+
+    @property
+    def present(self) -> dict[str, Tensor]:
+        return {name: given.present for name, given in self.inputs.items()}
+
+    def take(self, index: NDArray[np.int64]) -> "TrainingData":
+        at = torch.from_numpy(index)
+        return TrainingData(
+            self.subject_id[index],
+            self.strata[index],
+            {name: given.take(at) for name, given in self.inputs.items()},
+            [labels.take(at) for labels in self.labels],
+        )
+
+
+def train_member(
+    config: NetworkConfig,
+    plan: FeaturePlan,
+    layout: Layout,
+    data: TrainingData,
+    stops: NDArray[np.bool_],
+    seed: int,
+    on_epoch: Callable[[], None],
+) -> Member:
+    """One member, in eval mode.
+
+    Preprocessing, penalties and residuals are learned on the rows that do not stop it, epochs chosen on those that do.
+    The base, which needs no stopping, is fitted once more on both in the end, with the penalties it had.
+
+    Args:
+        stops: (N,) rows of `data` kept for early stopping; no subject has rows of both kinds.
+        on_epoch: called after each epoch; what it raises ends the training.
+
+    The same seed and rows give the same weights on one machine. Leaves torch's global random state as it was.
+    """
+    train, stop = data.take(np.flatnonzero(~stops)), data.take(np.flatnonzero(stops))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        member = Member(config, plan, layout)
+        learn_preprocessing(member, train)
+        penalties = choose_penalties(member, train, config.training.ridge_grid, seed)
+        set_base(member, train, penalties)
+        _train_residuals(member, train, stop, config.training, seed, on_epoch)
+        set_base(member, data, penalties)
+    return member.eval().requires_grad_(False)
+
+
+def learn_preprocessing(member: Member, train: TrainingData) -> None:
+    """Knots, limits, locations and scales of every encoder, from the rows that have its modality."""
+    for name in member.modalities:
+        given, encoder = train.inputs[name], member.encoders[name]
+        rows = given.take(given.present.nonzero()[:, 0])
+        if not len(rows.present):
+            continue
+        if isinstance(encoder, TabularEncoder):
+            assert isinstance(rows, TabularTensors)
+            encoder.learn(rows)
+        else:
+            assert isinstance(rows, SeriesTensors | ImageTensors)
+            encoder.learn(rows)  # type: ignore[operator]
+
+
+def choose_penalties(member: Member, data: TrainingData, grid: tuple[float, ...], seed: int) -> list[float]:
+    """The ridge penalty of each cause of each group, in order."""
+    matrix = np.concatenate([np.zeros((len(data.subject_id), 0)), *_design(member, data).values()], axis=1)
+    fold = stratified_folds(data.subject_id, data.strata, _INNER_FOLDS, seed)
+    used = _varying(matrix)
+    return [
+        choose_ridge(CauseData.of(matrix[:, used], labels, j), fold[labels.inside.numpy()], grid)
+        for group, labels in zip(member.layout.groups, data.labels, strict=True)
+        for j in range(len(group.causes))
+    ]
+
+
+def set_base(member: Member, data: TrainingData, penalties: list[float]) -> None:
+    """Fit baseline and spline weights of every cause, all tabular modalities side by side, and store them."""
+    parts = _design(member, data)
+    matrix = np.concatenate([np.zeros((len(data.subject_id), 0)), *parts.values()], axis=1)
+    used = _varying(matrix)
+    weights = np.zeros((matrix.shape[1], member.layout.causes))
+    at = 0
+    for g, (group, labels) in enumerate(zip(member.layout.groups, data.labels, strict=True)):
+        for j in range(len(group.causes)):
+            base = fit_cause(CauseData.of(matrix[:, used], labels, j), penalties[at])
+            weights[used, at] = base.weight
+            member.baseline(g)[j] = torch.from_numpy(base.baseline)
+            at += 1
+    start = 0
+    for name, part in parts.items():
+        encoder = member.encoders[name]
+        assert isinstance(encoder, TabularEncoder)
+        encoder.spline_weight.copy_(torch.from_numpy(weights[start : start + part.shape[1]]))
+        start += part.shape[1]
+
+
+def _design(member: Member, data: TrainingData) -> dict[str, NDArray[np.float64]]:
+    """Design matrix of each tabular modality, 0 for a row that lacks it. Shape: (N, P) each."""
+    found: dict[str, NDArray[np.float64]] = {}
+    for name, encoder in member.encoders.items():
+        if isinstance(encoder, TabularEncoder):
+            given = data.inputs[name]
+            assert isinstance(given, TabularTensors)
+            found[name] = (encoder.design(given) * given.present[:, None]).numpy()
+    return found
+
+
+def _varying(matrix: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.flatnonzero(np.abs(matrix).max(axis=0, initial=0.0) > 0)
+
+
+def additive_parts(member: Member, data: TrainingData) -> dict[str, Tensor]:
+    """The spline's coefficients of every row, per tabular modality: (N, G)."""
+    parts = {}
+    for name, encoder in member.encoders.items():
+        if isinstance(encoder, TabularEncoder):
+            given = data.inputs[name]
+            assert isinstance(given, TabularTensors)
+            with torch.no_grad():
+                parts[name] = encoder.additive(given)
+    return parts
+
+
+def member_log_rates(member: Member, data: TrainingData, base_only: bool = False) -> list[Tensor]:
+    """Uncalibrated log-rates of all rows, per group (N, J, K); `base_only` leaves out all residuals."""
+    found: list[list[Tensor]] = []
+    additive = additive_parts(member, data)
+    for rows in torch.split(torch.arange(len(data.subject_id)), _EVALUATED_AT_ONCE):
+        with torch.no_grad():
+            if base_only:
+                found.append(_base_log_rates(member, {name: part[rows] for name, part in additive.items()}, data, rows))
+                continue
+            some = {name: given.take(rows) for name, given in data.inputs.items()}
+            sent = member.encode(some, {name: part[rows] for name, part in additive.items()})
+            found.append(member.log_rates(sent, {name: given.present for name, given in some.items()}))
+    return [torch.cat(parts) for parts in zip(*found, strict=True)]
+
+
+def _base_log_rates(member: Member, additive: dict[str, Tensor], data: TrainingData, rows: Tensor) -> list[Tensor]:
+    total = torch.zeros(len(rows), member.layout.coefficients, dtype=torch.float64)
+    for name, part in additive.items():
+        total = total + part * data.inputs[name].present[rows][:, None]
+    slices = zip(member.layout.groups, member.layout.slices(), strict=True)
+    return [
+        member.baseline(g) + total[:, part].reshape(len(rows), len(group.causes), -1) @ group.time_basis
+        for g, (group, part) in enumerate(slices)
+    ]
+
+
+def _train_residuals(
+    member: Member,
+    train: TrainingData,
+    stop: TrainingData,
+    settings: Training,
+    seed: int,
+    on_epoch: Callable[[], None],
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    additive = additive_parts(member, train)
+    optimiser = torch.optim.AdamW(_parameter_groups(member, settings.weight_decay), lr=settings.learning_rate)
+    best, kept, waited = _stopping_loss(member, stop), copy.deepcopy(member.state_dict()), 0
+    for _ in range(settings.epochs):
+        member.train()
+        order = torch.randperm(len(train.subject_id), generator=generator)
+        for rows in torch.split(order, settings.batch_size):
+            inputs = {name: given.take(rows) for name, given in train.inputs.items()}
+            sent = member.encode(inputs, {name: part[rows] for name, part in additive.items()})
+            present = drop_modalities(
+                {name: given.present for name, given in inputs.items()}, settings.modality_dropout, generator
+            )
+            each = _loss(member.log_rates(sent, present), [labels.take(rows) for labels in train.labels])
+            optimiser.zero_grad()
+            each.mean().backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(member.parameters(), _CLIP)
+            optimiser.step()
+        loss = _stopping_loss(member, stop)
+        if loss < best:
+            best, kept, waited = loss, copy.deepcopy(member.state_dict()), 0
+        else:
+            waited += 1
+        on_epoch()
+        if waited >= settings.patience:
+            break
+    member.load_state_dict(kept)
+
+
+def drop_modalities(present: Mapping[str, Tensor], share: float, generator: torch.Generator) -> dict[str, Tensor]:
+    """Leave out each present modality of each row with probability `share`; a row left with none keeps all it had."""
+    names = list(present)
+    here = torch.stack([present[name] for name in names], dim=1)
+    kept = here & (torch.rand(here.shape, generator=generator) >= share)
+    kept = torch.where(kept.any(dim=1, keepdim=True), kept, here)
+    return {name: kept[:, i] for i, name in enumerate(names)}
+
+
+def _loss(log_rates: list[Tensor], labels: list[GroupLabels]) -> Tensor:
+    """Minus log-likelihood of each row over all groups. Shape: (N,)."""
+    return torch.stack([negative_log_likelihood(*one) for one in zip(log_rates, labels, strict=True)]).sum(dim=0)
+
+
+def _stopping_loss(member: Member, stop: TrainingData) -> float:
+    member.eval()
+    return float(_loss(member_log_rates(member, stop), stop.labels).mean())
+
+
+def _parameter_groups(member: Member, weight_decay: float) -> list[dict[str, object]]:
+    """Decay for matrices of weights; none for biases, norms, frequencies and TabM's scalings."""
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for name, parameter in member.named_parameters():
+        is_weight = name.rsplit(".", 1)[-1].startswith("weight") and parameter.ndim >= 2 and "periodic" not in name
+        (decayed if is_weight else free).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]

@@ -1,0 +1,36 @@
+"""The file behind an image path of a table, never outside the image root; and what an unusable image is called."""
+
+from pathlib import Path
+
+from riskpred.records.image_path import image_file
+
+
+class ImageProblem(Exception):
+    """An image that cannot be used: costs that image, never the night.
+
+    Args:
+        reason: reason code, for rejects.reason.
+        wanted: what would have been right, for rejects.wanted; never a value of the file.
+    """
+
+    def __init__(self, reason: str, wanted: str) -> None:
+        self.reason, self.wanted = reason, wanted
+        super().__init__(f"{reason}: wanted {wanted}")
+
+
+_WANTED = {
+    "path_refused": "a relative path to a regular file inside the image root",
+    "file_missing": "a file that is there and readable",
+}
+
+
+def inside(root: Path, relative: str) -> Path:
+    """The regular file that `relative` names under the image root, links followed.
+
+    Raises: ImageProblem: path_refused (empty, ".", absolute, "..", NUL, a link that leads out, no regular file);
+        file_missing.
+    """
+    found = image_file(root, relative)
+    if isinstance(found, str):
+        raise ImageProblem(found, _WANTED[found])
+    return found

@@ -1,0 +1,176 @@
+"""Reads one DICOM, PNG or JPEG file into grey pixels, or says why not: whatever a file holds, it never crashes us.
+
+The format is told by the first bytes, not by the name. Sizes are checked before anything is decoded.
+"""
+
+import logging
+import math
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom import Dataset, dcmread
+from pydicom.filereader import read_file_meta_info
+from pydicom.pixels import get_decoder, pixel_array
+from pydicom.tag import Tag
+
+from riskpred.imaging.paths import ImageProblem
+
+MAX_PIXELS = 89_478_485
+"""Rows x columns at most: where Pillow begins to warn of a decompression bomb."""
+
+MAX_VOLUME = 2**28
+"""Rows x columns x frames at most."""
+
+MAX_FILE_BYTES = 2**30
+
+_DEFLATED = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1")
+_UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+_PIXEL_DATA = Tag(0x7FE0, 0x0010)
+_READABLE = "a DICOM (Part 10), PNG or JPEG file that decodes whole"
+
+# pydicom puts values of the file, a patient's name among them, into its log lines and warnings.
+logging.getLogger("pydicom").disabled = True
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """One grey image: high is bright (MONOCHROME1 is turned over), values in the file's rescaled units.
+
+    Shape: array (rows, columns) float32, finite. spacing_mm: (row, column) in mm, None where the file does not say.
+    notes: what a reader of the picture should know (another spacing tag used, first of several frames).
+    """
+
+    array: NDArray[np.float32]
+    spacing_mm: tuple[float, float] | None = None
+    notes: tuple[str, ...] = field(default=())
+
+
+def read_image(path: Path) -> Pixels:
+    """Read one file.
+
+    DICOM: uncompressed, and what the installed pydicom decodes (RLE; JPEG baseline through Pillow; more with the
+    imaging extra). Modality rescale is applied, the display window is not. Spacing is PixelSpacing, else
+    ImagerPixelSpacing. Colour becomes luminance; of several frames the first is read.
+
+    Raises: ImageProblem, its reason one of file_missing, file_too_large, unknown_format, too_many_pixels,
+        deflated_refused, not_decodable (no decoder for this compression), no_pixels, colour_refused (palette and the
+        like), unreadable (damaged or cut off).
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            head = stream.read(132)
+    except OSError:
+        raise ImageProblem("file_missing", "a file that is there and readable") from None
+    if size > MAX_FILE_BYTES:
+        raise ImageProblem("file_too_large", f"at most {MAX_FILE_BYTES // 2**20} MiB")
+    if head[128:132] == b"DICM":
+        read = _read_dicom
+    elif head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
+        read = _read_picture
+    else:
+        raise ImageProblem("unknown_format", _READABLE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            pixels = read(path)
+        except ImageProblem:
+            raise
+        except Exception as error:
+            # A damaged file may raise anything in a decoder; its text may hold values, so only the kind is kept.
+            raise ImageProblem("unreadable", _READABLE) from error
+    if not np.isfinite(pixels.array).all():
+        raise ImageProblem("unreadable", "finite pixel values")
+    return pixels
+
+
+def _read_picture(path: Path) -> Pixels:
+    with Image.open(path, formats=("PNG", "JPEG")) as picture:
+        _check_size(picture.height, picture.width, 1)
+        # Decoding stops at the last pixel; this reads on to the end and compares the checksums (PNG only).
+        picture.verify()
+    with Image.open(path, formats=("PNG", "JPEG")) as picture:
+        if picture.mode in ("L", "I;16", "I;16B", "I", "F"):
+            return Pixels(np.asarray(picture).astype(np.float32))
+        notes = () if picture.mode == "1" else ("colour read as luminance",)
+        # A palette or alpha goes through RGB: "L" would read the palette's indices.
+        grey = picture.convert("L") if picture.mode in ("1", "LA", "RGB") else picture.convert("RGB").convert("L")
+        return Pixels(np.asarray(grey).astype(np.float32), notes=notes)
+
+
+def _read_dicom(path: Path) -> Pixels:
+    syntax = str(read_file_meta_info(path).TransferSyntaxUID)
+    # Before anything else is read: a deflated data set inflates whole, however large.
+    if syntax in _DEFLATED:
+        raise ImageProblem("deflated_refused", "another transfer syntax than Deflated")
+    # One pass: the bytes read are those of the file, already bounded; nothing is decoded before the size is checked.
+    dataset = dcmread(path)
+    rows, columns = _whole(dataset, "Rows"), _whole(dataset, "Columns")
+    frames = _whole(dataset, "NumberOfFrames", 1)
+    _check_size(rows, columns, frames)
+    samples, bits = _whole(dataset, "SamplesPerPixel", 1), _whole(dataset, "BitsAllocated")
+    photometric = str(dataset.get("PhotometricInterpretation", "")).strip()
+    grey = samples == 1 and photometric in ("MONOCHROME1", "MONOCHROME2")
+    if not grey and not (samples == 3 and (photometric == "RGB" or photometric.startswith("YBR_"))):
+        raise ImageProblem("colour_refused", "MONOCHROME1, MONOCHROME2, RGB or YBR pixels")
+    notes = [] if frames == 1 else [f"first of {frames} frames"]
+    if syntax in _UNCOMPRESSED:
+        needed = rows * columns * frames * samples * bits // 8
+        if path.stat().st_size < needed:
+            raise ImageProblem("unreadable", "a file as long as its header says")
+    elif not get_decoder(syntax).is_available:
+        raise ImageProblem("not_decodable", "uncompressed, or a compression with an installed decoder")
+    if _PIXEL_DATA not in dataset:
+        raise ImageProblem("no_pixels", "an element PixelData")
+    array = np.asarray(pixel_array(dataset, index=0), dtype=np.float32)
+    if samples == 3:
+        array, notes = array @ np.array([0.299, 0.587, 0.114], dtype=np.float32), [*notes, "colour read as luminance"]
+    if array.shape != (rows, columns):
+        raise ImageProblem("unreadable", "pixels of the shape that the header says")
+    slope, intercept = _number(dataset, "RescaleSlope", 1.0), _number(dataset, "RescaleIntercept", 0.0)
+    array = array * np.float32(slope) + np.float32(intercept)
+    if photometric == "MONOCHROME1":
+        array = array.max() + array.min() - array
+    spacing, note = _spacing(dataset)
+    return Pixels(array, spacing, tuple(notes + note))
+
+
+def _check_size(rows: int, columns: int, frames: int) -> None:
+    if rows * columns > MAX_PIXELS or rows * columns * frames > MAX_VOLUME:
+        raise ImageProblem("too_many_pixels", f"at most {MAX_PIXELS:,} pixels, {MAX_VOLUME:,} over all frames")
+
+
+def _whole(dataset: Dataset, name: str, default: int | None = None) -> int:
+    """A whole number of 1 or more. Raises: ImageProblem, when it is absent without a default, or anything else."""
+    value = dataset.get(name)
+    if value is None or value == "":
+        if default is not None:
+            return default
+        raise ImageProblem("no_pixels", f"the element {name}")
+    number = int(value)
+    if number < 1:
+        raise ImageProblem("no_pixels", f"{name} of 1 or more")
+    return number
+
+
+def _number(dataset: Dataset, name: str, default: float) -> float:
+    value = dataset.get(name)
+    return default if value is None or value == "" else float(value)
+
+
+def _spacing(dataset: Dataset) -> tuple[tuple[float, float] | None, list[str]]:
+    """(row, column) spacing in mm and a note; None where no element gives two positive numbers."""
+    for name in ("PixelSpacing", "ImagerPixelSpacing"):
+        value = dataset.get(name)
+        if value is None or isinstance(value, str) or len(value) != 2:
+            continue
+        row, column = float(value[0]), float(value[1])
+        if math.isfinite(row) and math.isfinite(column) and row > 0 and column > 0:
+            note = [] if name == "PixelSpacing" else ["spacing is that of the detector, not of the body"]
+            return (row, column), note
+    return None, []

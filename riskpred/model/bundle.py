@@ -1,0 +1,216 @@
+"""What `fit` leaves and every other verb reads: model, configuration, reference profile, predictions, model card."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from riskpred.config.study import ModelConfig
+from riskpred.errors import BundleError
+from riskpred.features.plan import FeaturePlan
+from riskpred.model.layout import Layout
+from riskpred.model.manifest import MANIFEST, dump_json, new_folder, seal, sha256, verify
+from riskpred.model.network import Sent, SentOne
+from riskpred.model.peer import Peer
+from riskpred.model.predictions import Predictions
+from riskpred.model.risk import RiskModel
+
+REFERENCE_GROUP: Final = "everyone"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A fitted model with all that is needed to use and to judge it; made by `load_bundle` and `fit`.
+
+    reference: mean of what each modality sends over training rows that have it: (R, 1, G), (R, 1, D).
+    baseline: attribution baseline of each modality, in the form of `ModalityTensors.values` without rows (and steps):
+        tabular (W,) medians and one-hot modes, series (C,) medians, image (H, W) mean image.
+    counts: rows, subjects and events in training, as in manifest.json.
+    """
+
+    path: Path
+    sha256: str
+    name: str
+    version: str
+    created_at: str
+    seed: int
+    counts: dict[str, Any]
+    config: ModelConfig
+    plan: FeaturePlan
+    model: RiskModel
+    card: dict[str, Any]
+    reference: Sent
+    baseline: dict[str, Tensor]
+    peer: Peer
+    out_of_fold: Predictions
+    cross_validation: Predictions | None
+    salt: bytes
+    trained_on: NDArray[np.int64]
+    reference_group: str = field(default=REFERENCE_GROUP)
+
+    @cached_property
+    def _sorted_risks(self) -> list[NDArray[np.float64]]:
+        per_group = [self.out_of_fold.one_per_subject(g) for g in range(len(self.model.layout.groups))]
+        return [
+            np.sort(self.out_of_fold.risk[per_group[group], q])
+            for q, (group, _, _) in enumerate(self.model.layout.where)
+        ]
+
+    def percentile(self, risk: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Share of the out-of-fold risks of that target, one per subject, that lie below. Shape: (B, Q) -> (B, Q)."""
+        shares = [
+            np.searchsorted(known, risk[:, q], side="left") / len(known) for q, known in enumerate(self._sorted_risks)
+        ]
+        return np.stack(shares, axis=1)
+
+    def seen_in_training(self, site: str, subject_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each subject of that site trained this bundle. Shape: (B,)."""
+        return np.isin(subject_hashes(self.salt, site, subject_ids), self.trained_on)
+
+
+def subject_hashes(salt: bytes, site: str, subject_ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+    """First 8 bytes of SHA-256(salt, site, subject_id). Shape: (B,)."""
+    start = hashlib.sha256(salt + site.encode() + b"\0")
+
+    def one(subject: int) -> bytes:
+        digest = start.copy()
+        digest.update(str(int(subject)).encode())
+        return digest.digest()[:8]
+
+    return np.frombuffer(b"".join(one(subject) for subject in subject_ids), dtype="<i8").astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All that `write_bundle` writes; fields as in `Bundle`."""
+
+    name: str
+    version: str
+    created_at: str
+    seed: int
+    counts: dict[str, Any]
+    config: ModelConfig
+    plan: FeaturePlan
+    model: RiskModel
+    card: dict[str, Any]
+    reference: Sent
+    baseline: Mapping[str, Tensor]
+    peer: Peer
+    out_of_fold: Predictions
+    cross_validation: Predictions | None
+    salt: bytes
+    trained_on: NDArray[np.int64]
+
+
+def write_bundle(target: Path, contents: Contents) -> None:
+    """Write a bundle's folder; a bundle that is there already is replaced, and only by a whole one.
+
+    Raises: OutputError, when the place cannot be written or holds something else.
+    """
+    with new_folder(target) as folder:
+        dump_json(folder / "config.json", contents.config.model_dump(mode="json"))
+        dump_json(folder / "plan.json", contents.plan.to_json())
+        dump_json(folder / "layout.json", contents.model.layout.to_json())
+        dump_json(folder / "card.json", contents.card)
+        dump_json(folder / "calibration.json", _calibration_json(contents.model))
+        save_file(_whole(contents.model.state_dict()), folder / "weights.safetensors")
+        sent = {f"sent.{name}.coefficients": one.coefficients for name, one in contents.reference.items()}
+        sent |= {f"sent.{name}.embedding": one.embedding for name, one in contents.reference.items()}
+        inputs = {f"baseline.{name}": values for name, values in contents.baseline.items()}
+        save_file(_whole(sent | inputs), folder / "reference.safetensors")
+        kept = contents.out_of_fold.state("out_of_fold")
+        if contents.cross_validation is not None:
+            kept |= contents.cross_validation.state("cross_validation")
+        save_file(_whole(kept), folder / "predictions.safetensors")
+        salt = torch.frombuffer(bytearray(contents.salt), dtype=torch.uint8)
+        trained_on = torch.from_numpy(np.sort(contents.trained_on))
+        save_file({"salt": salt, "trained_on": trained_on}, folder / "subjects.safetensors")
+        tensors, description = contents.peer.state()
+        save_file(_whole(tensors), folder / "peer.safetensors")
+        dump_json(folder / "peer.json", description)
+        about = {"name": contents.name, "version": contents.version, "created_at": contents.created_at}
+        seal(folder, {**about, "seed": contents.seed, "counts": contents.counts, "riskpred_version": _release()})
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read a bundle, once every byte is the one that was written.
+
+    Raises: BundleError: not there, a changed or missing file (named), made by another format or for other schemas.
+    """
+    manifest = verify(path)
+    config = ModelConfig.model_validate_json(_text(path, "config.json"))
+    plan = FeaturePlan.from_json(json.loads(_text(path, "plan.json")))
+    layout = Layout.from_json(json.loads(_text(path, "layout.json")))
+    model = RiskModel(config.network, plan, layout)
+    try:
+        model.load_state_dict(load_file(path / "weights.safetensors"))
+    except RuntimeError as error:
+        raise BundleError(
+            f"{path / 'weights.safetensors'}: its tensors are not those of this release's network.",
+            got=type(error).__name__,
+            do="fit again with this release, or use the release that fitted it",
+        ) from None
+    model.eval().requires_grad_(False)
+    known, kept, seen = (load_file(path / f"{part}.safetensors") for part in ("reference", "predictions", "subjects"))
+    return Bundle(
+        path=path,
+        sha256=sha256(path / MANIFEST),
+        name=manifest["name"],
+        version=manifest["version"],
+        created_at=manifest["created_at"],
+        seed=manifest["seed"],
+        counts=manifest["counts"],
+        config=config,
+        plan=plan,
+        model=model,
+        card=json.loads(_text(path, "card.json")),
+        reference={
+            name: SentOne(known[f"sent.{name}.coefficients"], known[f"sent.{name}.embedding"])
+            for name in plan.modalities
+        },
+        baseline={name: known[f"baseline.{name}"] for name in plan.modalities},
+        peer=Peer.from_state(load_file(path / "peer.safetensors"), json.loads(_text(path, "peer.json")), plan, layout),
+        out_of_fold=Predictions.from_state(kept, "out_of_fold"),
+        cross_validation=(Predictions.from_state(kept, "cross_validation") if "cross_validation.row" in kept else None),
+        salt=seen["salt"].numpy().tobytes(),
+        trained_on=seen["trained_on"].numpy(),
+    )
+
+
+def _text(path: Path, name: str) -> str:
+    return (path / name).read_text(encoding="utf-8")
+
+
+def _whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _calibration_json(model: RiskModel) -> dict[str, Any]:
+    """The maps in words, for people; the weights file is what is used."""
+    found: dict[str, Any] = {}
+    for group, calibration in zip(model.layout.groups, model.calibrations, strict=True):
+        state = calibration.state_dict()
+        found[group.name] = {
+            cause: {
+                "a": float(state["intercept"][j]),
+                "b": float(state["log_slope"][j].exp()),
+                "c": state["bend"][j].tolist(),
+            }
+            for j, cause in enumerate(group.causes)
+        }
+    return found
+
+
+def _release() -> str:
+    from riskpred import __version__
+
+    return __version__

@@ -1,0 +1,129 @@
+"""Risk groups on their time grids: which causes, which intervals, which targets; the shape of everything above sent."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+DAYS_PER_YEAR: Final = 365.25
+
+BASES: Final = 3
+"""Time bases through which an encoder speaks: 1, t, t^2, with t from 0 to 1 at the last cut."""
+
+Target: TypeAlias = tuple[str, float]
+"""(outcome, horizon_years)."""
+
+
+@dataclass(frozen=True)
+class GroupGrid:
+    """One risk group: its causes share a hazard sum over K intervals.
+
+    cuts_years: K + 1 rising cuts from 0; every horizon is one of them. Known at once: (0, 1), horizon 0.
+    """
+
+    name: str
+    outcomes: tuple[str, ...]
+    causes: tuple[str, ...]
+    known_at_once: bool
+    horizons_years: tuple[float, ...]
+    cuts_years: tuple[float, ...]
+
+    @property
+    def intervals(self) -> int:
+        return len(self.cuts_years) - 1
+
+    @property
+    def widths_years(self) -> NDArray[np.float64]:
+        """Length of each interval, in years. Shape: (K,)."""
+        return np.diff(np.asarray(self.cuts_years, np.float64))
+
+    @property
+    def end_of(self) -> tuple[int, ...]:
+        """For each horizon, the interval that ends there."""
+        return tuple(0 if self.known_at_once else self.cuts_years.index(h) - 1 for h in self.horizons_years)
+
+    @cached_property
+    def time_basis(self) -> Tensor:
+        """(1, t, t^2) at the middle of each interval; (1, 0, 0) when known at once. Shape: (3, K) float64."""
+        cuts = np.asarray(self.cuts_years, np.float64)
+        t = np.zeros(1) if self.known_at_once else (cuts[:-1] + cuts[1:]) / 2 / cuts[-1]
+        return torch.from_numpy(np.stack([np.ones_like(t), t, t**2]))
+
+    def exposure(self, duration_days: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Share of each interval that lies before the end of follow-up. Shape: (N,) -> (N, K)."""
+        cuts = np.asarray(self.cuts_years, np.float64)
+        years = duration_days[:, None] / DAYS_PER_YEAR
+        return np.clip((years - cuts[:-1]) / self.widths_years, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All groups, and the targets in the order of outcomes.yaml x rising horizons."""
+
+    groups: tuple[GroupGrid, ...]
+    outcomes: tuple[str, ...]
+
+    @cached_property
+    def targets(self) -> tuple[Target, ...]:
+        return tuple((name, horizon) for name in self.outcomes for horizon in self.group_of(name).horizons_years)
+
+    def group_of(self, outcome: str) -> GroupGrid:
+        return next(group for group in self.groups if outcome in group.outcomes)
+
+    @property
+    def causes(self) -> int:
+        """Causes over all groups."""
+        return sum(len(group.causes) for group in self.groups)
+
+    @property
+    def coefficients(self) -> int:
+        """G: numbers through which an encoder speaks, 3 per cause."""
+        return BASES * self.causes
+
+    def slices(self) -> list[slice]:
+        """Each group's part of the G coefficients."""
+        found, start = [], 0
+        for group in self.groups:
+            found.append(slice(start, start + BASES * len(group.causes)))
+            start += BASES * len(group.causes)
+        return found
+
+    @cached_property
+    def where(self) -> tuple[tuple[int, int, int], ...]:
+        """For each target: group, cause within it, interval that ends at the horizon."""
+        found = []
+        for name, horizon in self.targets:
+            at, group = next((g, group) for g, group in enumerate(self.groups) if name in group.outcomes)
+            found.append((at, group.causes.index(name), group.end_of[group.horizons_years.index(horizon)]))
+        return tuple(found)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"groups": [asdict(group) for group in self.groups], "outcomes": list(self.outcomes)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Layout":
+        def group(entry: dict[str, Any]) -> GroupGrid:
+            return GroupGrid(
+                name=entry["name"],
+                outcomes=tuple(entry["outcomes"]),
+                causes=tuple(entry["causes"]),
+                known_at_once=entry["known_at_once"],
+                horizons_years=tuple(entry["horizons_years"]),
+                cuts_years=tuple(entry["cuts_years"]),
+            )
+
+        return cls(tuple(group(entry) for entry in data["groups"]), tuple(data["outcomes"]))
+
+
+def running_maximum(values: NDArray[np.float64], targets: Sequence[Target]) -> NDArray[np.float64]:
+    """Largest value of the same outcome at this or an earlier horizon. Shape: (..., Q) -> (..., Q)."""
+    result = values.copy()
+    for q in range(1, len(targets)):
+        if targets[q][0] == targets[q - 1][0]:
+            result[..., q] = np.maximum(result[..., q], result[..., q - 1])
+    return result

@@ -1,0 +1,146 @@
+"""The model a bundle holds: all members with the calibration, from a batch of features to risks with intervals."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from riskpred.config.network import NetworkConfig
+from riskpred.features.batch import FeatureBatch
+from riskpred.features.plan import FeaturePlan, TabularPlan
+from riskpred.model.calibration import Calibration
+from riskpred.model.incidence import cumulative_incidence
+from riskpred.model.layout import Layout, Target, running_maximum
+from riskpred.model.network import Member, Sent, SentOne
+from riskpred.model.tensors import ModalityTensors, tensors_of
+
+_Z90 = 1.645
+_LEAST, _MOST = 1e-12, 1.0 - 1e-12
+"""Risks are kept this far from 0 and 1 on the complementary log-log scale, where those two have no place."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Risks of B rows for Q targets, by R members.
+
+    Shape: risk, low, high (B, Q); member (R, B, Q); float64.
+    """
+
+    risk: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    member: NDArray[np.float64]
+
+
+class RiskModel(nn.Module):
+    """Calibrated risks by the mean of R members. Encoders work in float32, everything above them in float64.
+
+    Shape: FeatureBatch of B rows -> Prediction.
+    Example: see tests/unit/model/test_risk.py, which builds one from a plan and a layout.
+    """
+
+    def __init__(self, config: NetworkConfig, plan: FeaturePlan, layout: Layout) -> None:
+        super().__init__()
+        self.layout, self.plan = layout, plan
+        # Starting weights are drawn and replaced: nobody's random numbers should depend on that.
+        with torch.random.fork_rng(devices=[]):
+            self.networks = nn.ModuleList(Member(config, plan, layout) for _ in range(config.members))
+        self.calibrations = nn.ModuleList(Calibration(group) for group in layout.groups)
+        self.eval()
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """(outcome, horizon_years): outcomes.yaml's order x rising horizons."""
+        return self.layout.targets
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.plan.modalities)
+
+    @property
+    def members(self) -> int:
+        return len(self.networks)
+
+    def member(self, index: int) -> Member:
+        found = self.networks[index]
+        assert isinstance(found, Member)
+        return found
+
+    def tensors(self, batch: FeatureBatch) -> dict[str, ModalityTensors]:
+        """Tensors of each modality, the same for every member."""
+        return {
+            name: tensors_of(batch, name, part.columns if isinstance(part, TabularPlan) else ())
+            for name, part in self.plan.modalities.items()
+        }
+
+    def encode(self, inputs: Mapping[str, ModalityTensors]) -> Sent:
+        """What each modality sends, by member: (R, B, G) and (R, B, D). Differentiable in each `values`."""
+        each = [self.member(r).encode(inputs) for r in range(self.members)]
+        return {
+            name: SentOne(
+                torch.stack([sent[name].coefficients for sent in each]),
+                torch.stack([sent[name].embedding for sent in each]),
+            )
+            for name in self.modalities
+            if name in inputs
+        }
+
+    def member_risks(self, sent: Sent, present: Mapping[str, Tensor]) -> Tensor:
+        """Calibrated risk of each target by each member, from what was sent.
+
+        Args:
+            sent: per modality (R, B, G) and (R, B, D); rows where it is not present are not read.
+            present: per modality (B,) bool.
+        Shape: result (R, B, Q).
+        """
+        risks = []
+        for r in range(self.members):
+            one = {name: SentOne(part.coefficients[r], part.embedding[r]) for name, part in sent.items()}
+            risks.append(self.risks_from_log_rates(self.member(r).log_rates(one, present)))
+        return torch.stack(risks)
+
+    def risks_from_log_rates(self, log_rates: list[Tensor]) -> Tensor:
+        """Uncalibrated log-rates of each group, (B, J, K), to calibrated risks of the targets, (B, Q)."""
+        incidence = [
+            cumulative_incidence(calibration(eta), torch.from_numpy(group.widths_years))
+            for group, calibration, eta in zip(self.layout.groups, self.calibrations, log_rates, strict=True)
+        ]
+        return torch.stack([incidence[g][:, j, k] for g, j, k in self.layout.where], dim=-1)
+
+    def predict(self, batch: FeatureBatch, batch_size: int = 512) -> Prediction:
+        """Risks with 90 % intervals; at most `batch_size` rows are in the network at a time."""
+        inputs = self.tensors(batch)
+        found = []
+        with torch.no_grad():
+            for rows in torch.split(torch.arange(len(batch)), batch_size):
+                some = {name: given.take(rows) for name, given in inputs.items()}
+                sent = self.encode(some)
+                found.append(self.member_risks(sent, {name: given.present for name, given in some.items()}))
+        member = torch.cat(found, dim=1).numpy() if found else np.zeros((self.members, 0, len(self.targets)))
+        return with_interval(member, self.targets)
+
+
+def with_interval(member: NDArray[np.float64], targets: tuple[Target, ...]) -> Prediction:
+    """Mean of the members, and its 90 % interval from their spread.
+
+    On the complementary log-log scale: risk +- 1.645 standard errors; then the running maximum over horizons. The
+    members leave out one of R groups of subjects each, so the error is that of the delete-a-group jackknife:
+    (R - 1) / sqrt(R) times the SD of the members. (Of members that share most subjects the SD alone is too small.)
+
+    Shape: member (R, B, Q).
+    Source: Kott 2001, J Off Stat 17:521-526 (delete-a-group jackknife).
+    """
+    risk = member.mean(axis=0)
+    spread = _cloglog(member).std(axis=0, ddof=1) * (len(member) - 1) / np.sqrt(len(member))
+    middle = _cloglog(risk)
+    low, high = (-np.expm1(-np.exp(middle + sign * _Z90 * spread)) for sign in (-1.0, 1.0))
+    low, high = (running_maximum(bound, targets) for bound in (np.minimum(low, risk), np.maximum(high, risk)))
+    return Prediction(risk, np.minimum(low, risk), high, member)
+
+
+def _cloglog(risk: NDArray[np.float64]) -> NDArray[np.float64]:
+    result: NDArray[np.float64] = np.log(-np.log1p(-np.clip(risk, _LEAST, _MOST)))
+    return result

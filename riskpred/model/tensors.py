@@ -1,0 +1,170 @@
+"""One modality's arrays as the tensors its encoder reads: raw values, what was observed, and when."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from riskpred.features.batch import FeatureBatch, ImageInput, SeriesInput, TabularInput
+from riskpred.records.chunk import DAY_US, STATIC
+
+_STATIC_AGE_DAYS = 36525.0
+"""A step without a date counts as a century old: known, but never recent."""
+
+
+class Vocabulary(Protocol):
+    """What a tabular column's plan must tell: its categories; () = numeric."""
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True)
+class TabularTensors:
+    """F features as W columns: one per numeric feature, one per category of a categorical one (see `column_owner`).
+
+    Shape:
+        values: (B, W) float32, raw; a category is one-hot; 0 where missing.   observed: (B, F) bool.
+        present: (B,) bool, the modality may be used.
+    """
+
+    values: Tensor
+    observed: Tensor
+    present: Tensor
+
+    def take(self, index: Tensor) -> "TabularTensors":
+        return TabularTensors(self.values[index], self.observed[index], self.present[index])
+
+    def with_values(self, values: Tensor) -> "TabularTensors":
+        return replace(self, values=values)
+
+
+@dataclass(frozen=True)
+class SeriesTensors:
+    """Irregular steps, oldest first, padded at the end to the longest row.
+
+    Shape:
+        values: (B, T, C) float32, raw; 0 where not measured.   observed: (B, T, C) bool.
+        gap_days, to_prediction_days: (B, T) float32, since the step before (0 for the first), until prediction_time.
+        length: (B,) int64, steps that are real.   present: (B,) bool.
+    """
+
+    values: Tensor
+    observed: Tensor
+    gap_days: Tensor
+    to_prediction_days: Tensor
+    length: Tensor
+    present: Tensor
+
+    def take(self, index: Tensor) -> "SeriesTensors":
+        """Rows of `index`, cut to the longest of them."""
+        length = self.length[index]
+        steps = int(length.max()) if len(length) else 0
+        return SeriesTensors(
+            self.values[index, :steps],
+            self.observed[index, :steps],
+            self.gap_days[index, :steps],
+            self.to_prediction_days[index, :steps],
+            length,
+            self.present[index],
+        )
+
+    def with_values(self, values: Tensor) -> "SeriesTensors":
+        return replace(self, values=values)
+
+
+@dataclass(frozen=True)
+class ImageTensors:
+    """Prepared pixels.
+
+    Shape: values: (B, H, W) float32 in 0..1, 0 for a row without an image.   present: (B,) bool.
+    """
+
+    values: Tensor
+    present: Tensor
+
+    def take(self, index: Tensor) -> "ImageTensors":
+        return ImageTensors(self.values[index], self.present[index])
+
+    def with_values(self, values: Tensor) -> "ImageTensors":
+        return replace(self, values=values)
+
+
+ModalityTensors: TypeAlias = TabularTensors | SeriesTensors | ImageTensors
+
+
+def column_owner(columns: Sequence[Vocabulary]) -> tuple[int, ...]:
+    """Feature index of each of the W columns of `TabularTensors.values`, in plan order.
+
+    Example:
+        >>> from types import SimpleNamespace as Column
+        >>> column_owner([Column(vocabulary=()), Column(vocabulary=("F", "M"))])
+        (0, 1, 1)
+    """
+    return tuple(feature for feature, column in enumerate(columns) for _ in range(max(1, len(column.vocabulary))))
+
+
+def expand(values: Tensor, columns: Sequence[Vocabulary]) -> tuple[Tensor, Tensor]:
+    """Features with NaN for missing -> columns with 0 for missing, and what was observed.
+
+    Args:
+        values: a category is its index in the vocabulary.
+    Shape: values (B, F); result (B, W) of the same dtype and (B, F) bool.
+    """
+    assert values.shape[1:] == (len(columns),), "values must be (B, F), F the columns of the plan"
+    observed = ~torch.isnan(values)
+    filled = torch.nan_to_num(values, nan=0.0)
+    parts: list[Tensor] = []
+    for feature, column in enumerate(columns):
+        one = filled[:, feature : feature + 1]
+        if column.vocabulary:
+            hot = one == torch.arange(len(column.vocabulary), dtype=values.dtype)
+            one = (hot & observed[:, feature : feature + 1]).to(values.dtype)
+        parts.append(one)
+    return torch.cat(parts, dim=1) if parts else values.new_zeros((len(values), 0)), observed
+
+
+def tensors_of(batch: FeatureBatch, modality: str, columns: Sequence[Vocabulary] = ()) -> ModalityTensors:
+    """Tensors of one modality of a batch; `columns` is the tabular plan's columns, ignored otherwise."""
+    present = torch.from_numpy(np.ascontiguousarray(batch.present[modality]))
+    given = batch.inputs[modality]
+    if isinstance(given, TabularInput):
+        values, observed = expand(torch.from_numpy(np.ascontiguousarray(given.values)), columns)
+        return TabularTensors(values, observed, present)
+    if isinstance(given, SeriesInput):
+        return _series(given, batch.prediction_time, present)
+    assert isinstance(given, ImageInput)
+    return ImageTensors(torch.from_numpy(np.ascontiguousarray(given.pixels)), present)
+
+
+def _series(given: SeriesInput, prediction_time: NDArray[np.int64], present: Tensor) -> SeriesTensors:
+    length = np.diff(given.start)
+    rows, steps, channels = len(length), int(length.max(initial=0)), given.values.shape[1]
+    row = np.repeat(np.arange(rows), length)
+    step = np.arange(len(given.time)) - np.repeat(given.start[:-1], length)
+
+    static = given.time == STATIC
+    dated = np.where(static, prediction_time[row], given.time)
+    age_days = np.where(static, _STATIC_AGE_DAYS, (prediction_time[row] - dated) / DAY_US)
+    gap_days = np.zeros(len(row))
+    gap_days[1:] = age_days[:-1] - age_days[1:]
+    gap_days[step == 0] = 0.0
+
+    values = np.zeros((rows, steps, channels), np.float32)
+    values[row, step] = given.values
+    observed = np.zeros((rows, steps, channels), bool)
+    observed[row, step] = ~np.isnan(given.values)
+    gap, age = np.zeros((rows, steps), np.float32), np.zeros((rows, steps), np.float32)
+    gap[row, step], age[row, step] = gap_days, age_days
+    return SeriesTensors(
+        torch.from_numpy(np.nan_to_num(values, copy=False, nan=0.0)),
+        torch.from_numpy(observed),
+        torch.from_numpy(gap),
+        torch.from_numpy(age),
+        torch.from_numpy(length.astype(np.int64)),
+        present,
+    )

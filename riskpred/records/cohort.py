@@ -1,0 +1,247 @@
+"""Who is eligible at each prediction_time, for which outcome, and what happened after.
+
+Eligibility is judged by data at or before prediction_time alone; what lies later only fills the follow-up.
+"""
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from riskpred.config.outcomes import Outcome, OutcomesConfig, PredictionTimes
+from riskpred.records.chunk import DAY_US, STATIC, SubjectChunk
+from riskpred.records.compiled import code_mask
+from riskpred.records.follow_up import first_time, judge
+
+BIRTH_CODE = "MEDS_BIRTH"
+YEAR_DAYS = 365.25
+REASONS = (None, "not_entered", "dead", "left", "prevalent", "age")
+"""Why a row is not eligible, the first that holds in this order; None = eligible."""
+
+_FOREVER = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class CohortRows:
+    """R rows = (subject, prediction_time), in chunk order (subject, then prediction_time).
+
+    Shape and meaning:
+        subject: (R,) int64, index into chunk.subject_id.      prediction_time: (R,) int64 UTC microseconds.
+        entry_time: (R,) int64, the first entry at or before prediction_time; STATIC = none or undated.
+        eligible: outcome -> (R,) bool.       reason: outcome -> R texts of REASONS.
+        duration_days: risk group -> (R,) float64 from prediction_time to event or end of follow-up; 0 where known at
+            once; NaN where cause = -1.
+        cause: risk group -> (R,) int8: 0 censored, j = group.causes[j - 1]; known at once 0 no, 1 yes; -1 = not in the
+            group's risk set, or unlabelled.
+        valid_until: (R,) int64, the first later moment at which eligibility may change without new data (an age limit
+            passes, an already recorded event becomes visible); STATIC = none.
+    """
+
+    subject: NDArray[np.int64]
+    prediction_time: NDArray[np.int64]
+    entry_time: NDArray[np.int64]
+    eligible: dict[str, NDArray[np.bool_]]
+    reason: dict[str, tuple[str | None, ...]]
+    duration_days: dict[str, NDArray[np.float64]]
+    cause: dict[str, NDArray[np.int8]]
+    valid_until: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.subject)
+
+
+def cohort(chunk: SubjectChunk, outcomes: OutcomesConfig, data_until: int, as_of: int | None = None) -> CohortRows:
+    """Rows of the subjects of a chunk, with eligibility, follow-up and cause.
+
+    Args:
+        outcomes: outcomes.yaml.
+        data_until: UTC microseconds; follow-up of everyone who has not left ends here.
+        as_of: given: one row for every subject at that time (score). None: rows at outcomes.prediction_times, and of
+            these only rows eligible for at least one outcome; none later than the day of data_until.
+
+    A leaving is undone by an entry code after it. Of one moment's events the outcome counts before death, death before
+    leaving. Without entry_codes entry is the first dated event other than MEDS_BIRTH. An outcome known at once is
+    labelled by the codes from lookback_days before prediction_time's (UTC) day to the end of that day; undated labels
+    always count. A label code without the value that its rule judges was not measured.
+    """
+    marks = _marks(chunk, outcomes)
+    if as_of is not None:
+        subject = np.arange(len(chunk), dtype=np.int64)
+        prediction_time = np.full(len(chunk), as_of, dtype=np.int64)
+    else:
+        subject, prediction_time = _prediction_times(chunk, outcomes.prediction_times, marks.entry, data_until)
+    rows = _judged(chunk, outcomes, marks, subject, prediction_time, data_until)
+    if as_of is not None:
+        return rows
+    keep = np.zeros(len(rows), dtype=np.bool_)
+    for eligible in rows.eligible.values():
+        keep |= eligible
+    return rows if keep.all() else rows_at(rows, np.flatnonzero(keep))
+
+
+@dataclass(frozen=True)
+class _Marks:
+    """What each event means to the cohort. Shape: (E,) bool each; met, measured: (K, E) for K outcomes."""
+
+    entry: NDArray[np.bool_]
+    leaving: NDArray[np.bool_]
+    death: NDArray[np.bool_]
+    birth: NDArray[np.bool_]
+    met: NDArray[np.bool_]
+    measured: NDArray[np.bool_]
+
+
+def _marks(chunk: SubjectChunk, outcomes: OutcomesConfig) -> _Marks:
+    def of(patterns: tuple[str, ...]) -> NDArray[np.bool_]:
+        return code_mask(chunk.codes, patterns)[chunk.code]
+
+    birth = of((BIRTH_CODE,))
+    if outcomes.entry_codes:
+        entry = of(outcomes.entry_codes)
+    else:
+        dated = (chunk.time != STATIC) & ~birth
+        first = first_time(chunk.start, chunk.time, dated)
+        entry = dated & (chunk.time == np.repeat(first, np.diff(chunk.start)))
+    rules = [_rule(chunk, outcome) for outcome in outcomes.outcomes.values()]
+    return _Marks(
+        entry=entry,
+        leaving=of(outcomes.leaving_codes),
+        death=of(outcomes.death_codes),
+        birth=birth,
+        met=np.stack([met for met, _ in rules]),
+        measured=np.stack([measured for _, measured in rules]),
+    )
+
+
+def _rule(chunk: SubjectChunk, outcome: Outcome) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which events meet the outcome's rule, and which measured it at all. Shape: (E,) bool, twice."""
+    rule = outcome.rule
+    measured = code_mask(chunk.codes, rule.codes)[chunk.code].copy()
+    met = np.ones(len(measured), dtype=np.bool_)
+    if rule.at_least is not None or rule.at_most is not None:
+        measured &= ~np.isnan(chunk.numeric_value)
+        # Values are float32 in MEDS: a limit of 0.1 must be met by a stored 0.1.
+        met &= chunk.numeric_value >= (-math.inf if rule.at_least is None else float(np.float32(rule.at_least)))
+        met &= chunk.numeric_value <= (math.inf if rule.at_most is None else float(np.float32(rule.at_most)))
+    if rule.values is not None:
+        measured &= chunk.text >= 0
+        accepted = np.array([text in rule.values for text in chunk.texts] + [False], dtype=np.bool_)
+        met &= accepted[chunk.text]  # -1 = null reads the last one
+    return met & measured, measured
+
+
+def _prediction_times(
+    chunk: SubjectChunk, when: PredictionTimes, entry: NDArray[np.bool_], data_until: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(subject, prediction_time) of every candidate row, sorted by both. Shape: (R,), (R,)."""
+    last = (data_until // DAY_US + 1) * DAY_US - 1
+    subjects = np.arange(len(chunk), dtype=np.int64)
+    if when.at_codes is not None:
+        at = code_mask(chunk.codes, when.at_codes)[chunk.code] & (chunk.time != STATIC)
+        subject, time = np.repeat(subjects, np.diff(chunk.start))[at], chunk.time[at]
+        new = np.ones(len(time), dtype=np.bool_)
+        new[1:] = (np.diff(subject) != 0) | (np.diff(time) != 0)
+        subject, time = subject[new], time[new]
+    elif when.at_dates is not None:
+        dates = np.array(sorted({microseconds(date) for date in when.at_dates}), dtype=np.int64)
+        subject, time = np.repeat(subjects, len(dates)), np.tile(dates, len(subjects))
+    else:
+        first = first_time(chunk.start, chunk.time, entry & (chunk.time != STATIC))
+        entered = (first != STATIC) & (first <= last)
+        subjects, first = subjects[entered], first[entered]
+        if when.days_after_entry is not None:
+            after = np.array(sorted(set(when.days_after_entry)), dtype=np.int64) * DAY_US
+            subject, time = np.repeat(subjects, len(after)), (first[:, None] + after[None, :]).ravel()
+        else:
+            assert when.every_days is not None, "PredictionTimes has exactly one way"
+            step = when.every_days * DAY_US
+            count = (last - first) // step + 1
+            subject = np.repeat(subjects, count)
+            place = np.arange(len(subject), dtype=np.int64) - np.repeat(np.cumsum(count) - count, count)
+            time = np.repeat(first, count) + place * step
+    reached = time <= last
+    return subject[reached], time[reached]
+
+
+def microseconds(moment: datetime) -> int:
+    """UTC microseconds of a datetime; without a zone it means UTC."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    since = aware - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def age_limits_us(limits: tuple[float | None, float | None] | None) -> tuple[int, int]:
+    """Least and greatest eligible microseconds since birth; a limit that is not given never binds."""
+    low, high = limits if limits is not None else (None, None)
+    year_us = YEAR_DAYS * DAY_US
+    return (
+        STATIC if low is None else math.ceil(low * year_us),
+        _FOREVER if high is None else math.floor(high * year_us),
+    )
+
+
+def _judged(
+    chunk: SubjectChunk,
+    outcomes: OutcomesConfig,
+    marks: _Marks,
+    subject: NDArray[np.int64],
+    prediction_time: NDArray[np.int64],
+    data_until: int,
+) -> CohortRows:
+    """Every given row with its eligibility and follow-up."""
+    names, groups = list(outcomes.outcomes), outcomes.groups
+    group_of, cause_of = np.zeros(len(names), dtype=np.int64), np.zeros(len(names), dtype=np.int64)
+    for g, group in enumerate(groups):
+        for number, name in enumerate(group.outcomes, start=1):
+            group_of[names.index(name)], cause_of[names.index(name)] = g, number
+    low, high = age_limits_us(outcomes.age_years)
+    reason, duration, cause, entry_time, valid_until = judge(
+        chunk.start,
+        chunk.time,
+        marks.entry,
+        marks.leaving,
+        marks.death,
+        marks.birth,
+        marks.met,
+        marks.measured,
+        group_of,
+        cause_of,
+        np.array([group.known_at_once for group in groups], dtype=np.bool_),
+        np.array([len(group.causes) for group in groups], dtype=np.int64),
+        np.array([outcome.lookback_days * DAY_US for outcome in outcomes.outcomes.values()], dtype=np.int64),
+        np.array([outcome.absent == "no" for outcome in outcomes.outcomes.values()], dtype=np.bool_),
+        subject,
+        prediction_time,
+        data_until,
+        outcomes.age_years is not None,
+        low,
+        high,
+    )
+    texts = np.array(REASONS, dtype=object)
+    place = {name: g for g, group in enumerate(groups) for name in group.outcomes}
+    return CohortRows(
+        subject=subject,
+        prediction_time=prediction_time,
+        entry_time=entry_time,
+        eligible={name: reason[place[name]] == 0 for name in names},
+        reason={name: tuple(texts[reason[place[name]]].tolist()) for name in names},
+        duration_days={group.name: duration[g] for g, group in enumerate(groups)},
+        cause={group.name: cause[g] for g, group in enumerate(groups)},
+        valid_until=valid_until,
+    )
+
+
+def rows_at(rows: CohortRows, index: NDArray[np.int64]) -> CohortRows:
+    """The given rows alone, in the given order."""
+    return CohortRows(
+        subject=rows.subject[index],
+        prediction_time=rows.prediction_time[index],
+        entry_time=rows.entry_time[index],
+        eligible={name: eligible[index] for name, eligible in rows.eligible.items()},
+        reason={name: tuple(reason[i] for i in index) for name, reason in rows.reason.items()},
+        duration_days={name: duration[index] for name, duration in rows.duration_days.items()},
+        cause={name: cause[index] for name, cause in rows.cause.items()},
+        valid_until=rows.valid_until[index],
+    )

@@ -1,0 +1,33 @@
+"""Compiles the few loops over events that numpy cannot say, and finds which codes a list of patterns means.
+
+A warehouse has one dictionary of codes, so both are done once per warehouse and kept.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TypeVar, cast
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Loop = TypeVar("Loop", bound=Callable[..., object])
+
+
+def compiled(loop: Loop) -> Loop:
+    """The same function, compiled by numba on its first call and kept on disk for the next process."""
+    return cast(Loop, njit(cache=True)(loop))
+
+
+@lru_cache(maxsize=512)
+def code_mask(codes: tuple[str, ...], patterns: tuple[str, ...]) -> NDArray[np.bool_]:
+    """Which codes are listed, or start with a listed prefix that ends in * (as config.study.code_matches says).
+
+    Shape: (C,) bool, read-only, one per code of the dictionary.
+    """
+    exact = {pattern for pattern in patterns if not pattern.endswith("*")}
+    prefixes = tuple(pattern[:-1] for pattern in patterns if pattern.endswith("*"))
+    # A listed code may itself end in a literal *; code_matches takes that as equal, and so does the prefix.
+    mask = np.array([code in exact or code.startswith(prefixes) for code in codes], dtype=np.bool_)
+    mask.setflags(write=False)
+    return mask

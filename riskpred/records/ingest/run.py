@@ -1,0 +1,188 @@
+"""Runs an ingest: reads every source of a study once, maps it, and publishes the whole warehouse or nothing."""
+
+import os
+from collections import Counter
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import polars as pl
+
+from riskpred.config.ingest import IngestConfig
+from riskpred.config.study import load_ingest
+from riskpred.errors import ConfigError, InputError
+from riskpred.progress import Progress, Silent
+from riskpred.records.ingest.account import SourceCount, check_limits
+from riskpred.records.ingest.identifiers import SUBJECT
+from riskpred.records.ingest.intake import Books, Intake, Lookups
+from riskpred.records.ingest.lookups import split_columns
+from riskpred.records.ingest.sources import SourceFile, source_files
+from riskpred.records.ingest.staging import Staging
+from riskpred.records.ingest.times import microseconds
+from riskpred.records.publish import staged
+from riskpred.records.splits import assigned
+
+_COUNTS = ("rows", "facts", "events", "images", "rejects", "missing", "repeats", "ignored")
+
+
+@dataclass(frozen=True)
+class IngestSummary:
+    """What an ingest did. `sources` are the rows of `ingests`; `splits` counts subjects by split."""
+
+    study: str
+    site: str
+    warehouse: Path
+    subjects: int
+    events: int
+    images: int
+    splits: dict[str, int]
+    sources: tuple[SourceCount, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """Plain types, for `--json`."""
+        return {
+            **{item.name: getattr(self, item.name) for item in fields(self)},
+            "warehouse": str(self.warehouse),
+            "sources": [
+                {"source": source.source, **{name: getattr(source, name) for name in _COUNTS}}
+                | {"reasons": dict(source.reasons.most_common())}
+                for source in self.sources
+            ],
+        }
+
+
+def run_ingest(
+    study: str, source: Path, into: Path, progress: Progress | None = None, memory_limit: str | None = None
+) -> IngestSummary:
+    """Read SOURCE by the study's ingest.yaml and publish the warehouse `into`, whole, in place of an older one.
+
+    Args:
+        study: name of a packaged study, or a folder with ingest.yaml.
+        source: folder of the source files (it is also the image root), or a DuckDB file.
+        memory_limit: of DuckDB, e.g. "2GB"; default: half the machine's memory, at most 4 GB. The rest goes to disk
+            beside `into`.
+
+    Raises:
+        ConfigError: ingest.yaml contradicts itself.
+        InputError: a file, table or column missing or empty; a mapping rejects more than ingest.yaml allows.
+        OutputError: `into` is locked or cannot be written.
+        After any of them `into` is as it was.
+    """
+    progress = progress or Silent()
+    config = load_ingest(study)
+    _check_zone(config)
+    with staged(into, memory_limit or _default_memory()) as connection:
+        books = Books(Staging(connection))
+        intakes = [Intake(table, config, books) for table in config.tables]
+        # Everything is looked for before anything is read: a missing column must not cost an hour.
+        files = [source_files(source, intake.table, intake.columns) for intake in intakes]
+        lookups, splits = Lookups.read(source, config), split_columns(source, config)
+        root = (source if source.is_dir() else source.parent).resolve()
+        for intake, found in zip(intakes, files, strict=True):
+            for file in found:
+                intake.take(file, lookups, root, progress)
+            _refuse_empty(found, books, intake)
+        summary = _finish(config, into, root, books, splits, progress)
+    return summary
+
+
+def _finish(
+    config: IngestConfig, into: Path, root: Path, books: Books, columns: pl.DataFrame | None, progress: Progress
+) -> IngestSummary:
+    staging, counts = books.staging, tuple(books.counts.values())
+    progress.step("sort and write", 0, 1)
+    staging.refuse_collisions()
+    for number, mapping, times in staging.ambiguous_images():
+        count, tally = counts[number], books.tallies[books.images[mapping]]
+        count.rejects += times
+        count.reasons["ambiguous_image_id"] += times
+        tally.refused["ambiguous_image_id"] += times
+        tally.wanted["ambiguous_image_id"] = "one image per image_id"
+    check_limits(list(books.tallies.values()))
+    for number, kept, repeats in staging.write_events():
+        counts[number].events = kept
+        counts[number].repeats += repeats
+    for number, kept, repeats in staging.write_images():
+        counts[number].images = kept
+        counts[number].repeats += repeats
+    for count in counts:
+        count.check()
+    staging.write_subject_map()
+    staging.write_rejects([count.source for count in counts])
+    subjects = staging.subjects()
+    if not subjects:
+        raise InputError(
+            "no fact of any source became an event or an image.",
+            wanted="at least one",
+            got=", ".join(f"{count.source}: {count.missing:,} missing, {count.ignored:,} ignored" for count in counts),
+            do="check the columns that ingest.yaml names",
+        )
+    splits = _splits(config, subjects, columns)
+    schema = {"subject_id": pl.Int64, "split": pl.String}
+    staging.write("subject_splits", pl.DataFrame({"subject_id": subjects, "split": splits}, schema=schema))
+    staging.write("ingests", _ingests(config, counts, root))
+    progress.step("sort and write", 1, 1)
+    return IngestSummary(
+        study=config.study,
+        site=config.site or config.study,
+        warehouse=into,
+        subjects=len(subjects),
+        events=staging.count("events"),
+        images=staging.count("images"),
+        splits=dict(sorted(Counter(splits).items())),
+        sources=counts,
+    )
+
+
+def _splits(config: IngestConfig, subjects: list[int], columns: pl.DataFrame | None) -> list[str]:
+    values: dict[int, str | None] = {}
+    groups: dict[int, str | None] = {}
+    if columns is not None:
+        values = dict(columns.select(SUBJECT, "value").iter_rows())
+        groups = dict(columns.select(SUBJECT, "group").iter_rows())
+    return assigned(config.splits, subjects, values, groups)
+
+
+def _ingests(config: IngestConfig, counts: tuple[SourceCount, ...], root: Path) -> pl.DataFrame:
+    moments = {"as_of": config.as_of, "data_until": config.data_until, "ingested_at": datetime.now(UTC)}
+    return pl.DataFrame(
+        {
+            "source": [count.source for count in counts],
+            **{name: [getattr(count, name) for count in counts] for name in _COUNTS},
+        },
+        schema={"source": pl.String, **dict.fromkeys(_COUNTS, pl.Int64)},
+    ).with_columns(
+        study=pl.lit(config.study),
+        site=pl.lit(config.site or config.study),
+        image_root=pl.lit(str(root)),
+        **{
+            name: pl.lit(microseconds(moment), dtype=pl.Int64).cast(pl.Datetime("us"))
+            for name, moment in moments.items()
+        },
+    )
+
+
+def _refuse_empty(files: list[SourceFile], books: Books, intake: Intake) -> None:
+    if not any(books.counts[file.name].rows for file in files):
+        raise InputError(
+            f"{', '.join(file.name for file in files)}: no rows.",
+            wanted=f"at least one row for tables.{intake.table.name} (ingest.yaml)",
+            do="check that the export is complete",
+        )
+
+
+def _check_zone(config: IngestConfig) -> None:
+    try:
+        ZoneInfo(config.timezone)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise ConfigError(
+            f"ingest.yaml: timezone {config.timezone} is unknown.",
+            wanted="a name of the IANA list, such as Europe/Berlin or UTC",
+            do="correct it",
+        ) from None
+
+
+def _default_memory() -> str:
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return f"{min(4_000, physical // 2_000_000)}MB"

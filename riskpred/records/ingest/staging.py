@@ -1,0 +1,159 @@
+"""Collects mapped facts in temporary tables that spill to disk, then writes the sorted, unrepeated warehouse tables."""
+
+from collections.abc import Sequence
+
+import duckdb
+import polars as pl
+
+from riskpred.errors import InputError
+from riskpred.records.schema import table_schema
+
+_TABLES = {
+    "fact": "source INTEGER, subject_id BIGINT, time TIMESTAMP, code VARCHAR, numeric_value FLOAT, text_value VARCHAR,"
+    " unit VARCHAR",
+    "image_fact": "source INTEGER, mapping INTEGER, row BIGINT, subject_id BIGINT, image_id VARCHAR, time TIMESTAMP,"
+    " image_type VARCHAR, path VARCHAR, sha256 VARCHAR",
+    "reject": "source INTEGER, row BIGINT, subject_id BIGINT, reason VARCHAR, field VARCHAR, wanted VARCHAR",
+    "identifier": "subject_id BIGINT, source_id VARCHAR",
+}
+_EVENT = "subject_id, time, code, numeric_value, text_value, unit"
+_IMAGE = "image_id, subject_id, time, image_type, path, sha256"
+
+
+class Staging:
+    """Temporary tables of one ingest. `source` is the number of a source file in the order of ingest.yaml."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        for name, columns in _TABLES.items():
+            connection.execute(f"CREATE TEMP TABLE {name} ({columns})")
+
+    def add(self, table: str, rows: pl.DataFrame) -> None:
+        """Append rows; their columns carry the table's names."""
+        if rows.height:
+            self._connection.register("incoming", rows.to_arrow())
+            self._connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM incoming")
+            self._connection.unregister("incoming")
+
+    def renumber(self, source: int, broken: Sequence[int]) -> None:
+        """Shift row numbers that were counted without the broken lines of the file. `broken`: ascending row numbers."""
+        before = pl.DataFrame({"readable_before": [number - i for i, number in enumerate(broken)]})
+        self._connection.register("incoming", before.to_arrow())
+        for table in ("reject", "image_fact"):
+            self._connection.execute(
+                f"UPDATE {table} SET row = row + (SELECT count(*) FROM incoming WHERE readable_before <= row)"
+                f" WHERE source = {source}"
+            )
+        self._connection.unregister("incoming")
+
+    def refuse_collisions(self) -> None:
+        """Raises: InputError, when one subject_id stands for two identifiers of the source."""
+        found = self._one(
+            "SELECT count(*) FROM (SELECT subject_id FROM identifier GROUP BY 1 HAVING count(DISTINCT source_id) > 1)"
+        )
+        if found:
+            raise InputError(
+                f"{found:,} subject ids stand for two identifiers of the source each (a hash collision).",
+                wanted="a subject_id of its own for every person",
+                do="give one of the two people another identifier in the source",
+            )
+
+    def ambiguous_images(self) -> list[tuple[int, int, int]]:
+        """Move images whose image_id stands for different images to `reject`: (source, mapping, how many).
+
+        All of them go: keeping the first would depend on row order.
+        """
+        several = f"SELECT image_id FROM (SELECT DISTINCT {_IMAGE} FROM image_fact) GROUP BY 1 HAVING count(*) > 1"
+        counts = self._rows(
+            f"SELECT source, mapping, count(*) FROM image_fact WHERE image_id IN ({several}) GROUP BY ALL ORDER BY ALL"
+        )
+        if counts:
+            self._connection.execute(
+                "INSERT INTO reject SELECT source, row, subject_id, 'ambiguous_image_id', 'image_id',"
+                f" 'one image per image_id' FROM image_fact WHERE image_id IN ({several})"
+            )
+            self._connection.execute(
+                "DELETE FROM image_fact WHERE image_id IN (SELECT image_id FROM"
+                f" (SELECT DISTINCT {_IMAGE} FROM image_fact) GROUP BY 1 HAVING count(*) > 1)"
+            )
+        return [(int(source), int(mapping), int(n)) for source, mapping, n in counts]
+
+    def write_events(self) -> list[tuple[int, int, int]]:
+        """Make `events`: each fact once, sorted as the schema says. A repeat belongs to the later source.
+
+        Returns: (source, events it contributed, its repeats).
+        """
+        staged = self._by_source("fact")
+        self._connection.execute(
+            f"CREATE TEMP TABLE event AS SELECT {_EVENT}, min(source) AS source FROM fact GROUP BY {_EVENT}"
+        )
+        self._connection.execute("DROP TABLE fact")
+        self._connection.execute(table_schema("warehouse", "events").ddl())
+        self._connection.execute(
+            f"INSERT INTO events SELECT {_EVENT} FROM event"
+            " ORDER BY subject_id, time NULLS FIRST, code, numeric_value, text_value, unit"
+        )
+        return _with_repeats(staged, self._by_source("event"))
+
+    def write_images(self) -> list[tuple[int, int, int]]:
+        """Make `images` in the same way. Returns: (source, images it contributed, its repeats)."""
+        staged = self._by_source("image_fact")
+        self._connection.execute(
+            f"CREATE TEMP TABLE image AS SELECT {_IMAGE}, min(source) AS source FROM image_fact GROUP BY {_IMAGE}"
+        )
+        self._connection.execute(table_schema("warehouse", "images").ddl())
+        self._connection.execute(
+            f"INSERT INTO images SELECT {_IMAGE} FROM image ORDER BY subject_id, time NULLS FIRST, image_id"
+        )
+        return _with_repeats(staged, self._by_source("image"))
+
+    def write_subject_map(self) -> None:
+        """Make `subject_map`: the subjects kept whose identifier is not their id."""
+        self._connection.execute(table_schema("warehouse", "subject_map").ddl())
+        self._connection.execute(
+            "INSERT INTO subject_map SELECT DISTINCT subject_id, source_id FROM identifier"
+            " WHERE subject_id::VARCHAR <> source_id AND subject_id IN"
+            " (SELECT subject_id FROM events UNION SELECT subject_id FROM images) ORDER BY subject_id"
+        )
+
+    def write_rejects(self, sources: Sequence[str]) -> None:
+        """Make `rejects`, in order of source, row and field."""
+        names = pl.DataFrame({"number": range(len(sources)), "name": list(sources)})
+        self._connection.register("incoming", names.to_arrow())
+        self._connection.execute(table_schema("warehouse", "rejects").ddl())
+        self._connection.execute(
+            "INSERT INTO rejects SELECT name, row::VARCHAR, subject_id, reason, field, wanted FROM reject"
+            " JOIN incoming ON number = source ORDER BY number, row, field, reason"
+        )
+        self._connection.unregister("incoming")
+
+    def write(self, table: str, rows: pl.DataFrame) -> None:
+        """Make a small warehouse table from rows in its order."""
+        schema = table_schema("warehouse", table)
+        self._connection.execute(schema.ddl())
+        if rows.height:
+            self._connection.register("incoming", rows.to_arrow())
+            self._connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM incoming")
+            self._connection.unregister("incoming")
+
+    def subjects(self) -> list[int]:
+        """Ids of everyone with an event or an image, ascending."""
+        sql = "SELECT subject_id FROM events UNION SELECT subject_id FROM images ORDER BY 1"
+        return [int(subject) for (subject,) in self._rows(sql)]
+
+    def count(self, table: str) -> int:
+        return self._one(f"SELECT count(*) FROM {table}")
+
+    def _by_source(self, table: str) -> dict[int, int]:
+        rows = self._rows(f"SELECT source, count(*) FROM {table} GROUP BY 1")
+        return {int(source): int(count) for source, count in rows}
+
+    def _one(self, sql: str) -> int:
+        return int(self._rows(sql)[0][0])
+
+    def _rows(self, sql: str) -> list[tuple[int, ...]]:
+        return self._connection.execute(sql).fetchall()
+
+
+def _with_repeats(staged: dict[int, int], kept: dict[int, int]) -> list[tuple[int, int, int]]:
+    return [(source, kept.get(source, 0), count - kept.get(source, 0)) for source, count in sorted(staged.items())]

@@ -1,0 +1,157 @@
+"""Publishes a DuckDB file: written beside its place, made durable, then swapped in whole, or not at all."""
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import duckdb
+
+from riskpred.errors import OutputError
+
+
+@contextmanager
+def staged(target: Path, memory_limit: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to a new, empty DuckDB file that becomes `target` when the block ends without an exception.
+
+    At the end: CHECKPOINT, close, fsync, os.replace, fsync of the folder. After any exception, Ctrl-C included, the
+    target is as it was and nothing lies beside it. What a killed process left behind is removed by the next writer.
+    Readers that have the old file open keep their snapshot.
+
+    Args:
+        target: file to make or replace; its folder must be there.
+        memory_limit: DuckDB's, e.g. "2GB"; what does not fit is spilled beside the target.
+
+    Raises: OutputError: folder missing or not writable, disk full, `target` not a DuckDB file, locked by another
+        writer. The lock is held through the whole block, so of two writers the second one fails at once.
+    """
+    folder = target.absolute().parent
+    if target.is_dir():
+        raise OutputError(f"{target}: is a folder.", wanted="the name of a DuckDB file", do="choose another name")
+    if not folder.is_dir():
+        raise OutputError(f"{folder}: no such folder.", wanted=f"a folder for {target.name}", do="make the folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder}: not writable.", wanted=f"a place for {target.name}", do="correct its permissions")
+    lock = _locked(target)
+    staging = folder / f".{target.name}.{os.getpid()}.staging"
+    connection = None
+    try:
+        _refuse_unless_replaceable(target)
+        _remove_leftovers(target)  # under the lock: whoever wrote them is gone
+        connection = duckdb.connect(str(staging))
+        for setting in ("autoinstall_known_extensions", "autoload_known_extensions"):
+            connection.execute(f"SET {setting} = false")
+        if memory_limit:
+            connection.execute("SET memory_limit = ?", [memory_limit])
+        yield connection
+        connection.execute("CHECKPOINT")
+        connection.close()
+        _publish(staging, target)
+    except (duckdb.Error, OSError) as error:
+        if _disk_full(error):
+            raise OutputError(
+                f"{folder}: no space left for {target.name}; nothing was changed.",
+                got=type(error).__name__,
+                do="free space, then run again",
+            ) from None
+        raise
+    finally:
+        if connection is not None:
+            connection.close()
+        _remove_leftovers(target)
+        _unlock(lock, target)
+
+
+def _lock_path(target: Path) -> Path:
+    return target.absolute().parent / f".{target.name}.lock"
+
+
+def _locked(target: Path) -> int:
+    path = _lock_path(target)
+    while True:
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise OutputError(
+                f"{path.parent}: not writable ({type(error).__name__}).", do="correct its permissions"
+            ) from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise _locked_error(target, "another riskpred is writing it") from None
+        # The holder before us removes the file: only a lock on the file that is still there counts.
+        with suppress(FileNotFoundError):
+            if os.fstat(lock).st_ino == os.stat(path).st_ino:
+                return lock
+        os.close(lock)
+
+
+def _unlock(lock: int, target: Path) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(_lock_path(target))
+    os.close(lock)
+
+
+def _locked_error(target: Path, got: str) -> OutputError:
+    return OutputError(
+        f"{target}: locked; nothing was changed.",
+        wanted="a file that no other program has open for writing",
+        got=got,
+        do="wait for that program or close it, then run again; readers never lock a published file",
+    )
+
+
+def _refuse_unless_replaceable(target: Path) -> None:
+    if not target.exists():
+        return
+    try:
+        duckdb.connect(str(target), read_only=True).close()
+    except duckdb.Error as error:
+        # The text decides which of our sentences is said; it is never shown: it may hold data.
+        if "lock" in str(error).lower() or isinstance(error, duckdb.ConnectionException):
+            raise _locked_error(target, "another program has it open for writing") from None
+        raise OutputError(
+            f"{target}: is there already and is not readable as a DuckDB file ({type(error).__name__}).",
+            wanted="a new name, or a DuckDB file to replace",
+            do="choose another name, or remove that file yourself",
+        ) from None
+
+
+def _publish(staging: Path, target: Path) -> None:
+    assert not Path(f"{staging}.wal").exists(), "a checkpointed, closed file leaves no write-ahead log"
+    _refuse_unless_replaceable(target)
+    descriptor = os.open(staging, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+    with suppress(FileNotFoundError):
+        # Of a writer that crashed on the old file; it must not be replayed into the new one.
+        os.unlink(f"{target.absolute()}.wal")
+    os.replace(staging, target.absolute())
+    descriptor = os.open(target.absolute().parent, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Staging files of this target, with their logs and spill folders. Call only under the lock."""
+    prefix = f".{target.name}."
+    for path in target.absolute().parent.iterdir():
+        rest = path.name.removeprefix(prefix)
+        if rest == path.name or not rest.partition(".")[0].isdigit() or ".staging" not in rest:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _disk_full(error: Exception) -> bool:
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return (isinstance(error, OSError) and error.errno in full) or (
+        isinstance(error, duckdb.Error)
+        and any(sign in str(error) for sign in ("No space left", "not enough disk space", "File too large"))
+    )

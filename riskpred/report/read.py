@@ -1,0 +1,263 @@
+"""Rows of one scores file: read-only, locked down, latest published run."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import duckdb
+
+from riskpred.errors import InputError
+from riskpred.records.schema import check_columns, table_schema
+
+Row = dict[str, Any]
+
+TABLES = (
+    "runs",
+    "risk_scores",
+    "eligibility",
+    "input_receipts",
+    "explanations",
+    "evidence",
+    "rejects",
+    "pseudonyms",
+)
+"""Tables a report is made from; `secrets` is not among them: no page needs the salt."""
+
+_LOCKED_DOWN: dict[str, str | bool | int | float | list[str]] = {
+    "enable_external_access": "false",
+    "autoload_known_extensions": "false",
+    "autoinstall_known_extensions": "false",
+    "lock_configuration": "true",
+}
+_PSEUDONYM = re.compile(r"[0-9a-f]{12}")
+
+# One row per subject and outcome at the outcome's longest horizon of the run.
+_LONGEST = """
+    SELECT s.* FROM risk_scores s
+    JOIN (SELECT outcome, max(horizon_years) AS horizon_years FROM risk_scores WHERE run_id = $run GROUP BY outcome) l
+      ON s.outcome = l.outcome AND s.horizon_years = l.horizon_years
+    WHERE s.run_id = $run
+"""
+
+
+@dataclass
+class SubjectRows:
+    """All rows of one subject in the run, each table in its own order (schema column names as keys)."""
+
+    pseudonym: str
+    risks: list[Row] = field(default_factory=list)
+    explanations: list[Row] = field(default_factory=list)
+    evidence: list[Row] = field(default_factory=list)
+    receipts: list[Row] = field(default_factory=list)
+    eligibility: list[Row] = field(default_factory=list)
+    rejects: list[Row] = field(default_factory=list)
+
+
+class Scores:
+    """The latest published run of a scores file; a context manager.
+
+    The connection is read-only, sees no other file and its configuration is locked, so that no text in a table
+    can make it read or write anything else. A night published meanwhile does not disturb it: the file is swapped,
+    never changed in place.
+    """
+
+    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection, run: Row) -> None:
+        self.path, self._connection, self.run = path, connection, run
+
+    @classmethod
+    def open(cls, path: Path) -> "Scores":
+        """Open `path` and find its latest published run.
+
+        Raises: InputError, when the file is missing, locked by a writer, not DuckDB, not ours or without a run.
+        """
+        connection = _connect(path)
+        try:
+            _check_tables(connection, path)
+            run = _latest_run(connection, path)
+            _check_numbers(connection, path, run["run_id"])
+        except BaseException:
+            connection.close()
+            raise
+        return cls(path, connection, run)
+
+    def __enter__(self) -> "Scores":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._connection.close()
+
+    def explained(self) -> list[int]:
+        """Subjects with feature reasons, by subject_id."""
+        query = (
+            "SELECT DISTINCT subject_id FROM explanations WHERE run_id = $run AND level = 'feature' ORDER BY subject_id"
+        )
+        return self._ids(query)
+
+    def scored(self) -> list[int]:
+        """Subjects with at least one risk, by subject_id."""
+        return self._ids("SELECT DISTINCT subject_id FROM risk_scores WHERE run_id = $run ORDER BY subject_id")
+
+    def top(self, n: int) -> list[int]:
+        """The `n` subjects of highest percentile over outcomes at the longest horizon; ties by subject_id."""
+        query = f"""
+            SELECT subject_id FROM ({_LONGEST}) GROUP BY subject_id
+            ORDER BY max(percentile) DESC, subject_id LIMIT {int(n)}
+        """
+        return self._ids(query)
+
+    def considered(self, subject_id: int) -> bool:
+        """Whether the run looked at this subject at all, scored or not."""
+        query = "SELECT count(*) FROM eligibility WHERE run_id = ? AND subject_id = ?"
+        return bool(self._connection.execute(query, [self.run["run_id"], subject_id]).fetchall()[0][0])
+
+    def rows(self, subjects: Sequence[int]) -> dict[int, SubjectRows]:
+        """Everything about these subjects, in their order.
+
+        Raises: InputError, when a subject has no pseudonym, or one that is not 12 hex characters.
+        """
+        found: dict[int, SubjectRows] = {}
+        by_subject = {row["subject_id"]: row["pseudonym"] for row in self._select("pseudonyms", subjects, "subject_id")}
+        for subject in subjects:
+            if not _PSEUDONYM.fullmatch(by_subject.get(subject, "")):
+                raise _not_ours(self.path, "a subject without a pseudonym of 12 hex characters")
+            found[subject] = SubjectRows(by_subject[subject])
+        wanted = (
+            ("risk_scores", "risks", "subject_id, outcome, horizon_years"),
+            ("explanations", "explanations", "subject_id, outcome, horizon_years, level, rank, modality, feature"),
+            ("evidence", "evidence", "subject_id, kind, name, time NULLS FIRST, value"),
+            ("input_receipts", "receipts", "subject_id, modality"),
+            ("eligibility", "eligibility", "subject_id, outcome"),
+            ("rejects", "rejects", "subject_id, source, field, reason"),
+        )
+        for table, attribute, order in wanted:
+            for row in self._select(table, subjects, order):
+                getattr(found[row["subject_id"]], attribute).append(row)
+        return found
+
+    def longest_horizons(self) -> list[tuple[str, float]]:
+        """(outcome, longest horizon in years) of the run, by outcome."""
+        query = (
+            "SELECT outcome, max(horizon_years) FROM risk_scores WHERE run_id = $run GROUP BY outcome ORDER BY outcome"
+        )
+        return self._connection.execute(query, {"run": self.run["run_id"]}).fetchall()
+
+    def longest(self, subjects: Sequence[int]) -> Iterator[tuple[str, list[Row]]]:
+        """(pseudonym, risks at each outcome's longest horizon), highest risk first, ties by subject_id.
+
+        A subject without any risk comes last, with an empty list. Rows are fetched as they are needed.
+        """
+        query = f"""
+            WITH wanted AS (SELECT unnest($subjects::BIGINT[]) AS subject_id), longest AS ({_LONGEST})
+            SELECT p.pseudonym, l.outcome, l.horizon_years, l.risk, l.risk_low, l.risk_high, l.percentile,
+                   l.scope_flags, l.carried
+            FROM wanted w
+            JOIN pseudonyms p ON p.subject_id = w.subject_id AND p.run_id = $run
+            LEFT JOIN longest l ON l.subject_id = w.subject_id
+            ORDER BY max(l.risk) OVER (PARTITION BY w.subject_id) DESC NULLS LAST, w.subject_id, l.outcome
+        """
+        cursor = self._connection.cursor()
+        cursor.execute(query, {"run": self.run["run_id"], "subjects": list(subjects)})
+        names = [column[0] for column in cursor.description or []]
+
+        def stream() -> Iterator[Row]:
+            while batch := cursor.fetchmany(10_000):
+                yield from (dict(zip(names, values, strict=True)) for values in batch)
+
+        for pseudonym, group in groupby(stream(), key=lambda row: str(row["pseudonym"])):
+            yield pseudonym, [row for row in group if row["outcome"] is not None]
+
+    def _ids(self, query: str) -> list[int]:
+        return [row[0] for row in self._connection.execute(query, {"run": self.run["run_id"]}).fetchall()]
+
+    def _select(self, table: str, subjects: Sequence[int], order: str) -> list[Row]:
+        names = table_schema("scores", table).names
+        columns = ", ".join(f'"{name}"' for name in names)
+        query = (
+            f'SELECT {columns} FROM "{table}" WHERE run_id = ? '
+            f"AND subject_id IN (SELECT unnest(?::BIGINT[])) ORDER BY {order}"
+        )
+        rows = self._connection.execute(query, [self.run["run_id"], list(subjects)]).fetchall()
+        return [dict(zip(names, values, strict=True)) for values in rows]
+
+
+def _connect(path: Path) -> duckdb.DuckDBPyConnection:
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such file.", wanted="a scores file", do="check the path, or make it with `riskpred score`"
+        )
+    try:
+        return duckdb.connect(str(path), read_only=True, config=_LOCKED_DOWN)
+    except duckdb.Error as error:
+        if "lock" in str(error):  # told apart by its text, which is never shown
+            raise InputError(
+                f"{path}: another process is writing to it.",
+                wanted="a published scores file (riskpred itself never writes to one in place)",
+                do="wait until the other process has closed it",
+            ) from None
+        raise _not_ours(path, f"{type(error).__name__} when opened") from None
+
+
+def _not_ours(path: Path, got: str) -> InputError:
+    return InputError(
+        f"{path}: not a scores file of riskpred.",
+        wanted="the DuckDB file that `riskpred score` publishes",
+        got=got,
+        do="check the path, or run `riskpred score` again",
+    )
+
+
+def _check_tables(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    query = "SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = 'main'"
+    try:
+        described = connection.execute(query).fetchall()
+    except duckdb.Error as error:
+        raise _not_ours(path, type(error).__name__) from None
+    columns: dict[str, dict[str, str]] = {}
+    for table, column, kind in described:
+        columns.setdefault(table, {})[column] = kind
+    missing = [table for table in TABLES if table not in columns]
+    if missing:
+        raise _not_ours(path, f"no table {', '.join(missing)}")
+    for table in TABLES:
+        check_columns(table_schema("scores", table), columns[table], str(path))
+
+
+def _latest_run(connection: duckdb.DuckDBPyConnection, path: Path) -> Row:
+    names = table_schema("scores", "runs").names
+    columns = ", ".join(f'"{name}"' for name in names)
+    # A refused night publishes yesterday's tables unchanged: the rows to report are those of the last published run.
+    query = (
+        f"SELECT {columns} FROM runs WHERE status = 'published' ORDER BY as_of DESC, finished_at DESC, run_id LIMIT 1"
+    )
+    found = connection.execute(query).fetchall()
+    if not found:
+        raise InputError(
+            f"{path}: no published run.", wanted="at least one row of `runs` with status published", do="score first"
+        )
+    return dict(zip(names, found[0], strict=True))
+
+
+def _check_numbers(connection: duckdb.DuckDBPyConnection, path: Path, run_id: str) -> None:
+    query = """
+        SELECT count(*) FROM risk_scores WHERE run_id = ? AND NOT coalesce(
+            risk BETWEEN 0 AND 1 AND risk_low BETWEEN 0 AND 1 AND risk_high BETWEEN 0 AND 1
+            AND reference_risk BETWEEN 0 AND 1 AND percentile BETWEEN 0 AND 1
+            AND horizon_years BETWEEN 0 AND 200, false)
+    """
+    wrong = connection.execute(query, [run_id]).fetchall()[0][0]
+    if wrong:
+        raise _not_ours(path, f"{wrong:,} rows of risk_scores with a risk or percentile outside 0 to 1")
+    query = "SELECT count(*) FROM explanations WHERE run_id = ? AND NOT isfinite(contribution)"
+    wrong = connection.execute(query, [run_id]).fetchall()[0][0]
+    if wrong:
+        raise _not_ours(path, f"{wrong:,} rows of explanations whose contribution is not a number")
+
+
+def utc(moment: datetime | None) -> str | None:
+    """ISO 8601 text of a UTC moment read from DuckDB (seconds are enough for a page); None stays None."""
+    return None if moment is None else f"{moment:%Y-%m-%dT%H:%M:%S}Z"

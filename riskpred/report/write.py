@@ -1,0 +1,164 @@
+"""Writes a report: chooses the subjects, renders beside the target folder, moves the files in when all are there."""
+
+import re
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from riskpred.errors import InputError, OutputError
+from riskpred.progress import Progress, Silent
+from riskpred.report.index import index_head, index_rows
+from riskpred.report.read import Scores
+from riskpred.report.render import GENERATOR, index_page, page
+from riskpred.report.summarise import run_facts, summarise
+
+_PAGE = re.compile(r"[0-9a-f]{12}\.html")
+_AT_ONCE = 200
+"""Subjects whose rows are held in memory together."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written. run: the ledger facts of the night; chosen: in words, whose pages these are."""
+
+    index: Path
+    pages: int
+    chosen: str
+    run: dict[str, Any]
+
+
+def write_report(
+    scores: Path,
+    into: Path,
+    subject: int | None = None,
+    top: int | None = None,
+    progress: Progress | None = None,
+    each: Callable[[dict[str, Any]], None] | None = None,
+) -> Report:
+    """Make a page per subject and an index from the latest published run of `scores`.
+
+    Afterwards `into` holds exactly this report: pages of an earlier one are replaced or removed, files that are
+    not ours are left alone. Until every page is rendered nothing in `into` changes, so Ctrl-C leaves the old report.
+
+    Args:
+        subject: this one alone; a subject that was considered but not scored gets a page that says why.
+        top: the N of highest percentile. Neither: all with feature reasons, or everyone scored if nobody has any.
+        each: called with every page's dict, in the order of the pages.
+
+    Raises:
+        InputError: `scores` is missing, locked, not ours, or `subject` is not in the run.
+        OutputError: `into` cannot be written.
+    """
+    progress = progress or Silent()
+    with Scores.open(scores) as opened:
+        subjects, chosen = _choose(opened, subject, top)
+        with _staging(into) as staging:
+            try:
+                written = list(_render(opened, subjects, chosen, staging, progress, each))
+            except OSError as error:
+                raise _not_writable(into, error) from None
+            _publish(staging, into, written)
+        return Report(into / "index.html", len(subjects), chosen, run_facts(opened.run))
+
+
+def _choose(scores: Scores, subject: int | None, top: int | None) -> tuple[list[int], str]:
+    if subject is not None:
+        if not scores.considered(subject):
+            raise InputError(
+                f"{scores.path}: the latest run did not consider this subject.",
+                wanted="a subject_id of its table `eligibility`",
+                do="look the person up in `eligibility`, or score a warehouse that holds them",
+            )
+        return [subject], "This report was made for one person."
+    if top is not None:
+        found = scores.top(top)
+        return found, f"These are the {len(found):,} people of highest percentile at the longest time span."
+    explained = scores.explained()
+    if explained:
+        return explained, "These are the people whose reasons were computed fact by fact."
+    return scores.scored(), "These are all people who were scored."
+
+
+def _render(
+    scores: Scores,
+    subjects: Sequence[int],
+    chosen: str,
+    staging: Path,
+    progress: Progress,
+    each: Callable[[dict[str, Any]], None] | None,
+) -> Iterator[str]:
+    """Write every page and the index into `staging`; yields the file names, the index last."""
+    for first in range(0, len(subjects), _AT_ONCE):
+        for rows in scores.rows(subjects[first : first + _AT_ONCE]).values():
+            summary = summarise(scores.run, rows)
+            name = f"{summary['pseudonym']}.html"
+            (staging / name).write_text(page(summary), encoding="utf-8")
+            if each:
+                each(summary)
+            yield name
+        progress.step("pages", min(first + _AT_ONCE, len(subjects)), len(subjects))
+    head = index_head(scores, subjects, chosen)
+    with (staging / "index.html").open("w", encoding="utf-8") as stream:
+        stream.writelines(index_page(head, index_rows(scores, subjects, head)))
+    yield "index.html"
+
+
+@contextmanager
+def _staging(into: Path) -> Iterator[Path]:
+    """A new empty folder on the same disk (a hidden one inside `into`), removed at the end whatever happens."""
+    if into.exists() and not into.is_dir():
+        raise OutputError(f"{into}: is a file.", wanted="a folder for the report", do="give another --into")
+    made = not into.exists()
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".riskpred-report-", dir=into))
+    except OSError as error:
+        raise _not_writable(into, error) from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if made and not any(into.iterdir()):
+            into.rmdir()
+
+
+def _publish(staging: Path, into: Path, written: Sequence[str]) -> None:
+    """Move the files in, index last, then remove pages of an earlier report that this one no longer has."""
+    kept = set(written)
+    with _undisturbed():
+        try:
+            for name in written:
+                (staging / name).replace(into / name)
+            for old in into.iterdir():
+                if _PAGE.fullmatch(old.name) and old.name not in kept and _ours(old):
+                    old.unlink()
+        except OSError as error:
+            raise _not_writable(into, error) from None
+
+
+def _ours(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return GENERATOR.encode() in stream.read(1000)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C and termination wait: moving the files takes milliseconds, and a half-moved report helps nobody."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _not_writable(into: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"{into}: cannot be written ({error.strerror or type(error).__name__}).",
+        wanted="a folder in which files may be made, on a disk with room",
+        do="check its rights and the free space, or give another --into",
+    )

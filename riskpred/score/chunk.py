@@ -1,0 +1,126 @@
+"""One chunk of subjects, judged: who is eligible, what was computed for whom, and what became of each pair."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from riskpred.features.batch import FeatureBatch
+from riskpred.features.build import build
+from riskpred.features.change import valid_until
+from riskpred.records.chunk import STATIC, SubjectChunk
+from riskpred.records.cohort import CohortRows, cohort
+from riskpred.records.digest import subject_digests
+from riskpred.records.warehouse import Warehouse
+from riskpred.score.assess import BATCH_SIZE, Assessed, assess
+from riskpred.score.select import longest_horizon
+from riskpred.score.timing import Stopwatch
+
+if TYPE_CHECKING:
+    from riskpred.model.bundle import Bundle
+
+EXPLAINED_AT_ONCE = 128
+"""Subjects whose feature reasons are held until written."""
+
+NO_USABLE_INPUT = "no_usable_input"
+NOT_FINITE = "non_finite_risk"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """S subjects of a chunk, O outcomes; of them B subjects eligible for something, Q targets.
+
+    Shape:
+        subject_id, prediction_time, valid_until: (S,); digest: S texts; status, reason: (S, O) text.
+        rows: (B,) place in the chunk; batch: B rows; assessed: None where B = 0; scored: (B, Q) risks to write.
+        top_score: (B,) highest percentile at the longest horizons, NaN where nothing is scored.
+        top_target: (B,) the target that has it.
+    """
+
+    subject_id: NDArray[np.int64]
+    prediction_time: NDArray[np.int64]
+    valid_until: NDArray[np.int64]
+    digest: list[str]
+    status: NDArray[np.object_]
+    reason: NDArray[np.object_]
+    rows: NDArray[np.int64]
+    batch: FeatureBatch | None
+    assessed: Assessed | None
+    scored: NDArray[np.bool_]
+    top_score: NDArray[np.float64]
+    top_target: NDArray[np.int64]
+
+
+def judge_chunk(
+    bundle: "Bundle",
+    warehouse: Warehouse,
+    chunk: SubjectChunk,
+    as_of: int,
+    latest_valid: int,
+    watch: Stopwatch,
+    batch_size: int = BATCH_SIZE,
+) -> Judged:
+    """Cohort, features and risks of one chunk at `as_of`; `latest_valid` bounds valid_until (UTC microseconds)."""
+    outcomes = bundle.config.outcomes
+    names = list(outcomes.outcomes)
+    with watch("cohort"):
+        rows = cohort(chunk, outcomes, warehouse.data_until, as_of)
+        digest = subject_digests(chunk)
+    eligible = np.stack([rows.eligible[name] for name in names], axis=1)
+    status = np.where(eligible, "rejected", "out_of_scope").astype(object)
+    reason = np.stack([np.array(rows.reason[name], dtype=object) for name in names], axis=1)
+    some = np.flatnonzero(eligible.any(axis=1))
+    change = rows.valid_until.copy()
+    targets = bundle.model.targets
+    batch, assessed = None, None
+    scored = np.zeros((len(some), len(targets)), dtype=bool)
+    top_score, top_target = np.full(len(some), np.nan), np.zeros(len(some), dtype=np.int64)
+    if len(some):
+        with watch("features"):
+            eligible_rows = rows_at(rows, some)
+            batch = build(chunk, eligible_rows, bundle.plan, warehouse.image_root)
+            change[some] = valid_until(chunk, eligible_rows, bundle.plan)
+        with watch("model"):
+            assessed = assess(bundle, batch, batch_size)
+        outcome_of = np.array([names.index(outcome) for outcome, _ in targets])
+        finite = np.stack([assessed.finite[:, outcome_of == o].all(axis=1) for o in range(len(names))], axis=1)
+        usable = np.any(list(batch.present.values()), axis=0)
+        why = np.full(finite.shape, None, dtype=object)
+        why[~finite] = NOT_FINITE
+        why[~usable] = NO_USABLE_INPUT
+        pairs = eligible[some] & usable[:, None] & finite
+        status[some] = np.where(pairs, "scored", status[some])
+        reason[some] = np.where(eligible[some], why, reason[some])
+        scored = pairs[:, outcome_of]
+        at_longest = np.where(scored & longest_horizon(targets, outcomes), assessed.percentile, -np.inf)
+        top_target = at_longest.argmax(axis=1)
+        top_score = np.where(scored.any(axis=1), at_longest.max(axis=1), np.nan)
+    return Judged(
+        subject_id=chunk.subject_id,
+        prediction_time=rows.prediction_time,
+        valid_until=np.where(change == STATIC, latest_valid, np.minimum(change, latest_valid)),
+        digest=digest,
+        status=status,
+        reason=reason,
+        rows=some,
+        batch=batch,
+        assessed=assessed,
+        scored=scored,
+        top_score=top_score,
+        top_target=top_target,
+    )
+
+
+def rows_at(rows: CohortRows, index: NDArray[np.int64]) -> CohortRows:
+    """The given cohort rows alone, in the given order."""
+    return CohortRows(
+        subject=rows.subject[index],
+        prediction_time=rows.prediction_time[index],
+        entry_time=rows.entry_time[index],
+        eligible={name: eligible[index] for name, eligible in rows.eligible.items()},
+        reason={name: tuple(reason[i] for i in index) for name, reason in rows.reason.items()},
+        duration_days={name: duration[index] for name, duration in rows.duration_days.items()},
+        cause={name: cause[index] for name, cause in rows.cause.items()},
+        valid_until=rows.valid_until[index],
+    )

@@ -1,0 +1,176 @@
+"""Later reasons: adds feature reasons and evidence of some subjects to the latest published run, by atomic swap."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from riskpred.errors import BundleError, InputError
+from riskpred.explain.subjects import explain_batch
+from riskpred.features.fits import check_fits
+from riskpred.model.bundle import load_bundle
+from riskpred.progress import Progress, Silent
+from riskpred.records.digest import subject_digests
+from riskpred.records.publish import staged
+from riskpred.records.schema import tables
+from riskpred.records.warehouse import Warehouse
+from riskpred.score.chunk import EXPLAINED_AT_ONCE, Judged, judge_chunk
+from riskpred.score.published import Published, read_published
+from riskpred.score.store import Store
+from riskpred.score.timing import Stopwatch
+from riskpred.score.verify import verify_rows
+from riskpred.score.views import create_views
+
+if TYPE_CHECKING:
+    from riskpred.model.bundle import Bundle
+
+_SAME_RISK = 1e-6
+"""How far a recomputed risk may lie from the published one, which its reasons are to explain."""
+
+
+@dataclass(frozen=True)
+class ExplainSummary:
+    """What was added, to which run.
+
+    subjects, rows: how many subjects, how many feature reasons.   flagged: subjects with too large a remainder.
+    """
+
+    run_id: str
+    subjects: int
+    rows: int
+    flagged: int
+    total_seconds: float
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def explain(
+    scores: Path,
+    warehouse: Path,
+    model: Path,
+    subject: int | None = None,
+    top: int | None = None,
+    image_root: Path | None = None,
+    progress: Progress | None = None,
+) -> ExplainSummary:
+    """Explain one subject, or the top N, of the latest published run, each at its row's prediction_time.
+
+    Raises: InputError: no scores file, no published run, a subject without a risk there, or one whose events or images
+        are no longer those it was scored from. BundleError: not the run's bundle. OutputError: scores locked.
+    """
+    assert (subject is None) != (top is None), "exactly one of subject, top"
+    progress = progress or Silent()
+    watch = Stopwatch()
+    if not scores.is_file():
+        raise InputError(f"{scores}: no such file.", wanted="a scores file", do="check the path, or score first")
+    with Warehouse.open(warehouse, image_root) as source:
+        bundle = load_bundle(model)
+        check_fits(bundle.plan, source)
+        with staged(scores) as connection:
+            store = Store(connection, scores)
+            published = read_published(connection, scores, subject, top)
+            if published.bundle_sha256 != bundle.sha256:
+                raise BundleError(
+                    f"{model}: not the bundle of the run {published.run_id}.",
+                    wanted=f"the bundle whose manifest has SHA-256 {published.bundle_sha256[:12]}...",
+                    got=f"SHA-256 {bundle.sha256[:12]}...",
+                    do="name the bundle that scored the run, or score again with this one",
+                )
+            subjects = np.array(sorted(published.digest), dtype=np.int64)
+            with watch("keep"):
+                _keep_all_but(store, published.run_id, subjects)
+            rows, flagged = _add_reasons(store, bundle, source, published, subjects, watch, progress)
+            with watch("verify and publish"):
+                progress.step("verify", 0, 1)
+                verify_rows(connection, published.run_id)
+                create_views(connection)
+                progress.step("publish", 0, 1)
+                store.commit()
+        progress.step("publish", 1, 1)
+    return ExplainSummary(published.run_id, len(subjects), rows, flagged, watch.total, watch.seconds)
+
+
+def _keep_all_but(store: Store, run_id: str, subjects: NDArray[np.int64]) -> None:
+    """Copy the whole file except what is about to be written anew."""
+    store.connection.execute(
+        "CREATE TEMP TABLE explained AS SELECT unnest(?::BIGINT[]) AS subject_id", [subjects.tolist()]
+    )
+    theirs = f"run_id = '{run_id}' AND subject_id IN (SELECT subject_id FROM explained)"
+    replaced = {
+        "explanations": f"{theirs} AND level = 'feature'",
+        "evidence": f"{theirs} AND kind IN ('series', 'image')",
+    }
+    for table in tables("scores"):
+        store.keep(table, unless=replaced.get(table, "false"))
+    store.connection.execute("DROP TABLE explained")
+
+
+def _add_reasons(
+    store: Store,
+    bundle: "Bundle",
+    source: Warehouse,
+    published: Published,
+    subjects: NDArray[np.int64],
+    watch: Stopwatch,
+    progress: Progress,
+) -> tuple[int, int]:
+    """Write reasons and evidence of the subjects; how many feature rows, how many subjects flagged."""
+    rows = flagged = done = 0
+    progress.step("explain", 0, len(subjects))
+    for judged in _judged(bundle, source, published, subjects, watch):
+        _refuse_other_risks(bundle, judged, published)
+        assert judged.batch is not None
+        with watch("explain"):
+            told = explain_batch(bundle, judged.batch, published.run_id, judged.scored, judged.top_target)
+        store.append("explanations", told.explanations)
+        store.append("evidence", told.evidence)
+        rows, flagged, done = rows + told.explanations.num_rows, flagged + told.flagged, done + len(judged.batch)
+        progress.step("explain", done, len(subjects))
+    return rows, flagged
+
+
+def _judged(
+    bundle: "Bundle", source: Warehouse, published: Published, subjects: NDArray[np.int64], watch: Stopwatch
+) -> Iterator[Judged]:
+    """The subjects judged again, each at the prediction_time of its published row."""
+    moments = np.array([published.prediction_time[subject] for subject in subjects.tolist()], dtype=np.int64)
+    read = 0
+    for moment in np.unique(moments).tolist():
+        for chunk in source.chunks(EXPLAINED_AT_ONCE, subjects[moments == moment]):
+            read += len(chunk)
+            digests = zip(chunk.subject_id.tolist(), subject_digests(chunk), strict=True)
+            _refuse_changed(sum(published.digest[subject] != digest for subject, digest in digests), len(subjects))
+            yield judge_chunk(bundle, source, chunk, moment, moment, watch)
+    _refuse_changed(len(subjects) - read, len(subjects))
+
+
+def _refuse_changed(changed: int, asked: int) -> None:
+    if changed:
+        raise InputError(
+            f"events or images of {changed:,} or more of {asked:,} subjects changed since the night: nothing added.",
+            wanted="the inputs that the published risks were computed from (eligibility.subject_digest)",
+            do="score again, then explain",
+        )
+
+
+def _refuse_other_risks(bundle: "Bundle", judged: Judged, published: Published) -> None:
+    assert judged.batch is not None, "only scored subjects are explained"
+    assert judged.assessed is not None, "only scored subjects are explained"
+    subject, target = np.nonzero(judged.scored)
+    wrong = {
+        int(judged.batch.subject_id[row])
+        for row, q in zip(subject.tolist(), target.tolist(), strict=True)
+        if not abs(
+            published.risk.get((int(judged.batch.subject_id[row]), *bundle.model.targets[q]), np.nan)
+            - judged.assessed.risk[row, q]
+        )
+        <= _SAME_RISK
+    }
+    if wrong:
+        raise InputError(
+            f"the published risks of {len(wrong):,} subjects are not those computed now; nothing was added.",
+            wanted=f"the same risks within {_SAME_RISK}",
+            do="score again with this version of riskpred, then explain",
+        )

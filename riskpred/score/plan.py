@@ -1,0 +1,87 @@
+"""What a night is, decided before any work: its moment, its identity, and how long its rows stay valid."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from riskpred.errors import InputError
+from riskpred.records.chunk import DAY_US
+from riskpred.records.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    from riskpred.model.bundle import Bundle
+
+MAX_SCORE_AGE_DAYS: Final = 30
+"""A row is recomputed at least this often."""
+
+NUMERIC_PATH: Final = "fp32"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Night:
+    """One run: every row it writes carries run_id. Times are UTC microseconds."""
+
+    run_id: str
+    as_of: int
+    started_at: int
+    warehouse_digest: str
+    bundle_sha256: str
+    numeric_path: str = NUMERIC_PATH
+
+    @property
+    def valid_until(self) -> int:
+        """The latest moment until which any row of the night may be carried."""
+        return self.as_of + MAX_SCORE_AGE_DAYS * DAY_US
+
+
+def now_us() -> int:
+    """This moment in UTC microseconds."""
+    return (datetime.now(UTC) - _EPOCH) // timedelta(microseconds=1)
+
+
+def parse_time(text: str) -> int:
+    """UTC microseconds of an ISO 8601 date or time; without an offset it is UTC, a date is its 00:00.
+
+    Raises: InputError, when it is neither.
+    Example:
+        >>> parse_time("1970-01-02")
+        86400000000
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(
+            f"--as-of {text}: not a time.", wanted="ISO 8601, UTC: 2026-11-22 or 2026-11-22T06:00", do="correct it"
+        ) from None
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def iso(time: int) -> str:
+    """ISO 8601 text of UTC microseconds, without an offset: `2026-11-22T00:00:00`."""
+    return (_EPOCH + timedelta(microseconds=time)).replace(tzinfo=None).isoformat()
+
+
+def run_id(as_of: int, bundle_sha256: str, warehouse_digest: str, numeric_path: str) -> str:
+    """The same inputs, bundle, moment and numeric path give the same run."""
+    text = "\n".join((iso(as_of), bundle_sha256, warehouse_digest, numeric_path))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def plan_night(warehouse: Warehouse, bundle: "Bundle", as_of: int | None) -> Night:
+    """Settle the night's moment (`as_of`, else the warehouse's own, else today 00:00 UTC) and its identity."""
+    started = now_us()
+    moment = as_of if as_of is not None else warehouse.as_of
+    if moment is None:
+        moment = started // DAY_US * DAY_US
+    digest = warehouse.digest()
+    return Night(
+        run_id=run_id(moment, bundle.sha256, digest, NUMERIC_PATH),
+        as_of=moment,
+        started_at=started,
+        warehouse_digest=digest,
+        bundle_sha256=bundle.sha256,
+    )

@@ -1,0 +1,34 @@
+"""Where the time of a night went, by stage."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Stopwatch:
+    """Adds up wall seconds by stage name.
+
+    Example:
+        >>> watch = Stopwatch()
+        >>> with watch("model"):
+        ...     pass
+        >>> list(watch.seconds)
+        ['model']
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._start = time.monotonic()
+
+    @property
+    def total(self) -> float:
+        """Wall seconds since the stopwatch was made."""
+        return time.monotonic() - self._start
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - began

@@ -1,0 +1,46 @@
+"""README says what is so: its tables are made from schemas/, its verbs and exit codes are the program's."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from riskpred.cli.app import app
+from riskpred.records.schema import Where, markdown, table_schema, tables
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+SECTIONS: dict[str, Where] = {"warehouse tables": "warehouse", "scores tables": "scores"}
+
+
+def section(mark: str) -> tuple[int, int, str]:
+    text = README.read_text(encoding="utf-8")
+    found = re.search(rf"<!-- {mark} -->\n(.*?)\n<!-- end -->", text, re.S)
+    assert found, f"README has no section <!-- {mark} --> ... <!-- end -->"
+    return found.start(1), found.end(1), found.group(1)
+
+
+@pytest.mark.parametrize("mark", SECTIONS)
+def test_tables_are_made_from_schemas(mark: str) -> None:
+    where = SECTIONS[mark]
+    made = "\n\n".join(markdown(table_schema(where, name)) for name in tables(where))
+    start, end, shown = section(mark)
+    if os.environ.get("RISKPRED_UPDATE_README") == "1":
+        text = README.read_text(encoding="utf-8")
+        README.write_text(text[:start] + made + text[end:], encoding="utf-8")
+        return
+    assert shown == made, "run RISKPRED_UPDATE_README=1 pytest tests/docs/test_readme.py"
+
+
+def test_every_verb_and_exit_code_is_named() -> None:
+    text = README.read_text(encoding="utf-8")
+    for command in app.registered_commands:
+        assert command.callback
+        assert f"riskpred {command.name or command.callback.__name__}" in text
+    for code in (0, 1, 2, 10, 11, 12, 13, 14, 15, 130):
+        assert re.search(rf"^\| {code} \|", text, re.M), code
+
+
+def test_the_two_commands_are_on_the_first_screen() -> None:
+    first = README.read_text(encoding="utf-8").splitlines()[:40]
+    assert sum(line.startswith("<!-- command: ") for line in first) == 2

@@ -1,0 +1,124 @@
+"""Integrated gradients within a modality: completeness, the baseline, and Captum as the reference implementation."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from riskpred.explain.attribution import (
+    ModalityWorth,
+    attribution_baseline,
+    integrated_gradients,
+    rows_of,
+    within_modality,
+)
+from riskpred.explain.coalitions import modality_reasons
+from riskpred.model.tensors import TabularTensors, column_owner
+
+
+def _parts(bundle: Any, batch: Any, name: str) -> tuple[Any, Any, Any, Any]:
+    """W of a modality, its inputs, the owner of each column and the rows: of the subjects that have it."""
+    inputs = bundle.model.tensors(batch)
+    rows = torch.from_numpy(np.flatnonzero(batch.present[name]))
+    sent = {other: rows_of(one, rows) for other, one in bundle.model.encode(inputs).items()}
+    worth = ModalityWorth(
+        bundle.model, sent, bundle.reference, {other: given.present[rows] for other, given in inputs.items()}, name
+    )
+    owner = torch.tensor(column_owner(bundle.plan.modalities[name].columns)) if name == "tabular" else None
+    return worth, inputs[name].take(rows), owner, rows
+
+
+@pytest.mark.parametrize("name", ["tabular", "series", "image"])
+def test_rows_of_a_modality_sum_to_its_contribution(
+    random_bundle: Callable[[int], Any], small_batch: Any, name: str
+) -> None:
+    bundle, (_, batch) = random_bundle(2), small_batch
+    worth, given, owner, rows = _parts(bundle, batch, name)
+    nobody = np.zeros(len(rows), dtype=np.int64)
+    within = within_modality(worth, given, bundle.baseline[name], owner, nobody)
+    inputs = bundle.model.tensors(batch)
+    present = {other: one.present for other, one in inputs.items()}
+    reasons = modality_reasons(bundle.model, bundle.model.encode(inputs), bundle.reference, present)
+    phi = reasons.contribution[rows.numpy(), :, bundle.model.modalities.index(name)]
+    assert np.abs(within.total - phi).max() < 1e-4, "W(subject) is the modality's Shapley value"
+    assert np.abs(within.feature).max() > 0.5, "features that say nothing test nothing"
+    assert within.within_tolerance.mean() >= 0.995
+    if within.map is not None:
+        assert within.map.sum(axis=(1, 2)) == pytest.approx(within.feature[:, 0, 0], abs=0.02, rel=0.01)
+
+
+def test_captum_gives_the_same_gradients(random_bundle: Callable[[int], Any], small_batch: Any) -> None:
+    from captum.attr import IntegratedGradients
+
+    bundle, (_, batch) = random_bundle(3), small_batch
+    for name in ("tabular", "series"):
+        worth, given, owner, rows = _parts(bundle, batch, name)
+        everyone = torch.arange(len(rows))
+        start = attribution_baseline(given, bundle.baseline[name], owner)
+        ours = integrated_gradients(worth, given, start, everyone, 8, lambda a: a)
+
+        def forward(
+            values: torch.Tensor, given: Any = given, worth: Any = worth, everyone: torch.Tensor = everyone
+        ) -> torch.Tensor:
+            index = everyone.repeat(len(values) // len(everyone))
+            return worth(given.take(index).with_values(values), index)
+
+        captum = IntegratedGradients(forward)
+        for target in range(len(bundle.model.targets)):
+            theirs = captum.attribute(given.values, start, target=target, n_steps=8, method="gausslegendre")
+            assert torch.allclose(ours[:, target].to(theirs.dtype), theirs, atol=1e-4), (name, target)
+
+
+def test_a_linear_worth_is_attributed_exactly() -> None:
+    values = torch.tensor([[1.0, 2.0], [3.0, -1.0]])
+    seen = torch.ones(2, 2, dtype=torch.bool)
+    given, weight = TabularTensors(values, seen, seen[:, 0]), torch.tensor([[2.0, -1.0], [0.5, 4.0]])
+    found = integrated_gradients(
+        lambda inputs, _: (inputs.values @ weight).double(),
+        given,
+        torch.zeros(2, 2),
+        torch.arange(2),
+        4,
+        lambda a: a,
+    )
+    assert torch.allclose(found, (values[:, None] * weight.T[None]).double())
+
+
+def test_baseline_keeps_what_is_missing_missing(random_bundle: Callable[[int], Any], small_batch: Any) -> None:
+    bundle, (_, batch) = random_bundle(1), small_batch
+    worth, given, owner, rows = _parts(bundle, batch, "tabular")
+    del worth, rows
+    start = attribution_baseline(given, torch.full((given.values.shape[1],), 7.0), owner)
+    seen = given.observed[:, owner]
+    assert not seen.all()
+    assert (start[seen] == 7).all()
+    assert (start[~seen] == 0).all()
+    _, series, _, _ = _parts(bundle, batch, "series")
+    start = attribution_baseline(series, torch.tensor([130.0, 75.0]))
+    assert (start[~series.observed] == 0).all()
+    assert set(start[series.observed].unique().tolist()) == {130.0, 75.0}
+
+
+def test_too_large_a_remainder_stays_in_sight(
+    random_bundle: Callable[[int], Any], small_batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worth that no number of steps integrates ends at the last step, with the remainder told."""
+    monkeypatch.setattr("riskpred.explain.attribution.LAST_STEPS", 64)
+    bundle, (_, batch) = random_bundle(1), small_batch
+    worth, given, owner, rows = _parts(bundle, batch, "tabular")
+    calls: list[int] = []
+
+    class Jump(ModalityWorth):
+        def __init__(self) -> None:
+            pass
+
+        def __call__(self, inputs: Any, subject: torch.Tensor) -> torch.Tensor:
+            calls.append(len(subject))
+            return worth(inputs, subject) + 5.0 * (inputs.values[:, :1] > bundle.baseline["tabular"][0] + 2).double()
+
+    within = within_modality(Jump(), given, bundle.baseline["tabular"], owner, np.zeros(len(rows), dtype=np.int64))
+    assert not within.within_tolerance.all()
+    assert np.abs(within.unexplained).max() > 1
+    assert max(calls) >= 64

@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+import torch
+
+from riskpred.fit.losses import GroupLabels, labels_on
+from riskpred.fit.recalibrate import fit_calibration, for_the_mean, stretch_for_the_mean
+from riskpred.model.layout import DAYS_PER_YEAR, GroupGrid
+
+GRID = GroupGrid("x", ("x",), ("x", "death"), False, (4.0,), (0.0, 0.5, 1.0, 2.0, 4.0))
+AT_ONCE = GroupGrid("now", ("now",), ("now",), True, (0.0,), (0.0, 1.0))
+
+
+def simulated(n: int, seed: int = 0) -> tuple[torch.Tensor, GroupLabels]:
+    """True log-rates per year, constant in time, of two causes, and what followed."""
+    rng = np.random.default_rng(seed)
+    eta = np.stack([-2.0 + 0.8 * rng.normal(size=n), -2.5 + 0.5 * rng.normal(size=n)], axis=1)
+    times = rng.exponential(size=(n, 2)) / np.exp(eta)
+    left = rng.uniform(1, 6, n)
+    years = np.minimum(times.min(axis=1), left)
+    cause = np.where(times.min(axis=1) < left, times.argmin(axis=1) + 1, 0).astype(np.int8)
+    return torch.from_numpy(np.repeat(eta[:, :, None], 4, axis=2)), labels_on(GRID, years * DAYS_PER_YEAR, cause)
+
+
+def test_it_undoes_a_planted_miscalibration() -> None:
+    truth, labels = simulated(8_000)
+    # Predictions twice as spread out as the truth, and too high, for cause 1; too low and bent over time for cause 2.
+    shown = truth.clone()
+    shown[:, 0] = 2.0 * truth[:, 0] + 1.0
+    shown[:, 1] = truth[:, 1] - 0.5 - 0.6 * GRID.time_basis[1]
+    map_ = fit_calibration(GRID, shown, labels)
+    assert map_.log_slope.exp().tolist() == pytest.approx([0.5, 1.0], abs=0.12)
+    error = (map_(shown) - truth).abs().mean(dim=(0, 2))
+    assert error.tolist() == pytest.approx([0, 0], abs=0.1)
+
+
+def test_known_at_once_it_undoes_a_planted_miscalibration() -> None:
+    rng = np.random.default_rng(1)
+    truth = torch.from_numpy(rng.normal(-1.0, 0.8, size=(30_000, 1, 1)))
+    cause = (rng.random(30_000) < -np.expm1(-np.exp(truth[:, 0, 0].numpy()))).astype(np.int8)
+    map_ = fit_calibration(AT_ONCE, 1.5 * truth + 1.0, labels_on(AT_ONCE, np.zeros(30_000), cause))
+    assert float((map_(1.5 * truth + 1.0) - truth).abs().mean()) < 0.05
+
+
+def test_a_handful_of_events_leaves_the_map_near_the_identity() -> None:
+    truth, labels = simulated(12)
+    shown = 3.0 * truth + 6.0
+    few, many = fit_calibration(GRID, shown, labels), fit_calibration(GRID, *_repeat(shown, labels, 200))
+    assert float((few.log_slope.abs()).max()) < float(many.log_slope.abs().max())
+    assert float((few(shown) - shown).abs().mean()) < float((many(shown) - shown).abs().mean())
+
+
+def test_no_row_in_the_risk_set_gives_the_identity() -> None:
+    labels = labels_on(GRID, np.full(3, np.nan), np.full(3, -1, np.int8))
+    eta = torch.randn(3, 2, 4, dtype=torch.float64)
+    assert torch.equal(fit_calibration(GRID, eta, labels)(eta), eta)
+
+
+def test_the_map_for_the_mean_is_right_for_the_mean() -> None:
+    truth, labels = simulated(8_000)
+    noise = torch.randn(5, 8_000, 2, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    members = truth + torch.tensor([0.6, 0.0])[:, None] * noise
+    own, others, mean = members[0], members[1:].mean(0), members.mean(0)
+    stretch = stretch_for_the_mean(own, others, labels.inside, members=5)
+    # Cause 1: V = .64 + .36, s^2 = .36, so 1 / (1 - .8 x .36); cause 2 has no noise.
+    assert stretch.tolist() == pytest.approx([1 / (1 - 0.8 * 0.36), 1.0], abs=0.03)
+    one = fit_calibration(GRID, own, labels)
+    best = fit_calibration(GRID, mean, labels)
+    got = for_the_mean(GRID, one, stretch, own, labels.inside)
+    assert got.log_slope.exp().tolist() == pytest.approx(best.log_slope.exp().tolist(), abs=0.1)
+    assert float((got(mean) - best(mean)).abs().mean()) < 0.06
+    assert float((one(mean) - best(mean))[:, 0].abs().mean()) > 0.06, "the map of one member is not"
+
+
+def _repeat(shown: torch.Tensor, labels: GroupLabels, times: int) -> tuple[torch.Tensor, GroupLabels]:
+    index = torch.arange(len(shown)).repeat(times)
+    return shown[index], labels.take(index)

@@ -1,0 +1,59 @@
+import pytest
+
+from riskpred.report import names
+
+
+@pytest.mark.parametrize(
+    ("feature", "shown"),
+    [
+        ("LAB//HDL:last:1825d", "HDL cholesterol, latest"),
+        ("LAB//HDL:mean:1825d", "HDL cholesterol, mean in 5 years"),
+        ("LAB//HDL:slope", "HDL cholesterol, change a year"),
+        ("LAB//HDL", "HDL cholesterol over time"),
+        ("VITAL//SBP:max:90d", "Systolic pressure, highest in 3 months"),
+        ("age_years", "Age"),
+        ("GENDER//*:last", "Sex"),
+        ("DIAGNOSIS//DIABETES:ever:3650d", "Diabetes, ever in 10 years"),
+        ("SMOKING_STATUS:last", "Smoking status, latest"),
+        ("LOINC//2093-3:last", "LOINC 2093-3, latest"),
+        ("(other)", "Smaller facts"),
+        ("", " over time"),
+        ("//*", "//* over time"),
+        (":last", ":last over time"),
+    ],
+)
+def test_feature_names(feature: str, shown: str) -> None:
+    assert names.feature_name(feature).replace("\u00a0", " ") == shown
+
+
+@pytest.mark.parametrize(
+    ("feature", "value", "text", "unit", "shown"),
+    [
+        ("GENDER//*:last", None, "F", None, "female"),
+        ("GENDER//*:last", None, "GENDER//M", None, "male"),
+        ("GENDER//*:last", None, "other", None, "other"),
+        ("DX:ever", 1.0, None, None, "yes"),
+        ("DX:ever", 0.0, None, "events", "no"),
+        ("SURVEY//SMOKING:last", 0.0, None, "0/1", "no"),
+        ("SURVEY//SMOKING:mean", 0.5, None, "0/1", "0.5 0/1"),
+        ("DX:count", 1.0, None, "events", "1 event"),
+        ("DX:count", 20.0, None, "events", "20 events"),
+        ("LAB//HDL:last", None, None, "mmol/L", "missing"),
+        ("LAB//HDL:last", 1.25, None, "mmol/L", "1.25 mmol/L"),
+        ("LAB//INR", 1.0, None, None, "1"),
+    ],
+)
+def test_facts_in_words(feature: str, value: float | None, text: str | None, unit: str | None, shown: str) -> None:
+    assert names.fact(feature, value, text, unit).replace("\u00a0", " ") == shown
+
+
+def test_what_has_no_words_is_shown_as_it_stands() -> None:
+    assert names.reason_words("a new reason") == "a new reason"
+    assert "a_new_flag" in names.flag_words("a_new_flag")
+    assert names.status_words("odd") == "odd"
+    assert names.outcome_name("mental_health") == "Mental health"
+
+
+def test_code_of_a_feature() -> None:
+    assert names.feature_code("LAB//HDL:last:1825d") == "LAB//HDL"
+    assert names.feature_code("LAB//HDL") == "LAB//HDL"

@@ -1,0 +1,67 @@
+"""Reasons added later: the same rows as on the night itself, only where the inputs are still the same."""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from riskpred.errors import BundleError, InputError, RiskpredError
+from riskpred.score.explain_run import explain
+
+Night = Callable[..., Any]
+Rows = Callable[..., list[tuple[Any, ...]]]
+
+FEATURES = "SELECT * FROM explanations WHERE level = 'feature' ORDER BY ALL"
+EVIDENCE = "SELECT * FROM evidence ORDER BY ALL"
+
+
+def test_later_reasons_are_those_of_the_night(tmp_path: Path, small_hospital: Any, night: Night, rows: Rows) -> None:
+    warehouse = small_hospital.write("w.duckdb")
+    whole, later = tmp_path / "whole.duckdb", tmp_path / "later.duckdb"
+    night(warehouse, whole, explain=4)
+    night(warehouse, later, explain=0)
+    assert rows(later, FEATURES) == []
+    risks = rows(later, "SELECT * FROM risk_scores ORDER BY ALL")
+    added = explain(later, warehouse, Path("bundle"), top=4)
+    assert added.subjects == 4
+    assert rows(later, FEATURES) == rows(whole, FEATURES)
+    assert rows(later, EVIDENCE) == rows(whole, EVIDENCE)
+    assert rows(later, "SELECT * FROM risk_scores ORDER BY ALL") == risks
+    explain(later, warehouse, Path("bundle"), top=4)
+    assert rows(later, FEATURES) == rows(whole, FEATURES), "twice adds nothing"
+
+
+def test_one_subject_is_added_beside_the_others(tmp_path: Path, small_hospital: Any, night: Night, rows: Rows) -> None:
+    warehouse, into = small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb"
+    night(warehouse, into, explain=2)
+    explained = "SELECT DISTINCT subject_id FROM explanations WHERE level = 'feature' ORDER BY 1"
+    before = {row[0] for row in rows(into, explained)}
+    other = next(subject for subject in range(101, 161) if subject not in before)
+    explain(into, warehouse, Path("bundle"), subject=other)
+    assert {row[0] for row in rows(into, explained)} == before | {other}
+
+
+def test_what_does_not_fit_is_refused_and_changes_nothing(
+    tmp_path: Path, small_hospital: Any, night: Night, rows: Rows, random_bundle: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse, into = small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb"
+    night(warehouse, into, explain=1)
+    before = into.read_bytes()
+    more = [*small_hospital.events, (120, datetime(2030, 1, 1), "SBP", 140.0, None)]
+    changed = small_hospital.write("changed.duckdb", events=more)
+    gone = small_hospital.write("gone.duckdb", events=[event for event in small_hospital.events if event[0] != 120])
+
+    def refused(kind: type[RiskpredError], said: str, **asked: Any) -> None:
+        with pytest.raises(kind, match=said):
+            explain(asked.pop("scores", into), asked.pop("warehouse", warehouse), Path("bundle"), **asked)
+        assert into.read_bytes() == before
+        assert [path.name for path in tmp_path.iterdir()] == ["scores.duckdb"]
+
+    refused(InputError, "changed since", warehouse=changed, subject=120)
+    refused(InputError, "changed since", warehouse=gone, subject=120)
+    refused(InputError, "no risk of the subject", subject=198)
+    refused(InputError, "no such file", scores=tmp_path / "none.duckdb", subject=120)
+    monkeypatch.setattr("riskpred.score.explain_run.load_bundle", lambda _: random_bundle(2))
+    refused(BundleError, "not the bundle of the run", subject=120)

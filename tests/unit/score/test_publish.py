@@ -1,0 +1,185 @@
+"""A night is there whole or not at all: faults at every stage of writing, locked and foreign files, broken rows."""
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from riskpred.errors import OutputError
+
+Night = Callable[..., Any]
+
+
+class Faulty:
+    """Progress that raises at the n-th step, and remembers what stage that was."""
+
+    def __init__(self, at: int, error: type[BaseException]) -> None:
+        self.at, self.error, self.steps = at, error, [""]
+
+    def step(self, stage: str, done: int, total: int | None = None) -> None:
+        self.steps.append(stage)
+        if len(self.steps) - 1 == self.at:
+            raise self.error
+
+
+def _files(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_fault_at_any_stage_leaves_the_old_file_as_it_was(
+    tmp_path: Path, small_hospital: Any, night: Night, as_of_us: int, error: type[BaseException]
+) -> None:
+    warehouse, into = small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb"
+    calm = Faulty(0, error)
+    night(warehouse, into, progress=calm, explain=1)
+    before, stages = _files(tmp_path), len(calm.steps) - 1
+    assert {"score", "explain", "verify", "publish"} <= set(calm.steps)
+    # The very last step comes when the file is already in place.
+    for at in range(1, stages) if error is KeyboardInterrupt else (2, stages - 1):
+        faulty = Faulty(at, error)
+        with pytest.raises(error):
+            night(warehouse, into, progress=faulty, explain=1, as_of=as_of_us + 1)
+        assert _files(tmp_path) == before, f"changed by a fault at step {at} ({faulty.steps[-1]})"
+
+
+@pytest.mark.parametrize("table", ["eligibility", "risk_scores", "evidence"])
+def test_a_fault_while_writing_a_table_leaves_nothing(
+    tmp_path: Path, small_hospital: Any, night: Night, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    from riskpred.score.store import Store
+
+    append = Store.append
+
+    def failing(self: Store, name: str, rows: Any) -> None:
+        append(self, name, rows)
+        if name == table:
+            raise MemoryError
+
+    monkeypatch.setattr(Store, "append", failing)
+    with pytest.raises(MemoryError):
+        night(small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_held_by_another_process_is_exit_15(tmp_path: Path, small_hospital: Any, night: Night) -> None:
+    warehouse, into = small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb"
+    night(warehouse, into)
+    before = _files(tmp_path)
+    holding = f"import duckdb; c = duckdb.connect({str(into)!r}); print('held', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", holding], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(OutputError) as refused:
+            night(warehouse, into)
+        holder.communicate("\n")
+    assert refused.value.exit_code == 15
+    assert "another program" in refused.value.message
+    assert _files(tmp_path) == before
+
+
+def test_a_reader_keeps_its_snapshot_while_the_next_night_is_published(
+    tmp_path: Path, small_hospital: Any, night: Night, as_of_us: int
+) -> None:
+    warehouse, into = small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb"
+    night(warehouse, into)
+    reading = f"import duckdb; c = duckdb.connect({str(into)!r}, read_only=True); print('open', flush=True); input(); "
+    reading += "print(c.execute('SELECT count(*) FROM runs').fetchall()[0][0], flush=True)"
+    with subprocess.Popen(
+        [sys.executable, "-c", reading], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "open\n"
+        night(warehouse, into, as_of=as_of_us + 1)
+        seen, _ = reader.communicate("\n")
+    assert seen == "1\n"
+    with duckdb.connect(str(into), read_only=True) as connection:
+        assert connection.execute("SELECT count(*) FROM runs").fetchall() == [(2,)]
+
+
+def test_what_is_not_ours_is_not_overwritten(tmp_path: Path, small_hospital: Any, night: Night) -> None:
+    warehouse = small_hospital.write("w.duckdb")
+    foreign = tmp_path / "foreign.duckdb"
+    with duckdb.connect(str(foreign)) as connection:
+        connection.execute("CREATE TABLE theirs AS SELECT 1 AS x")
+    text = tmp_path / "notes.txt"
+    text.write_text("not a database")
+    older = tmp_path / "older.duckdb"
+    night(warehouse, older)
+    with duckdb.connect(str(older)) as connection:
+        for view in ("latest_risk_scores", "risk_changes", "top_reasons", "meds_predictions"):
+            connection.execute(f"DROP VIEW {view}")
+        connection.execute("ALTER TABLE risk_scores DROP COLUMN reference_group")
+    before = _files(tmp_path)
+    for into, said in ((foreign, "no table"), (text, "DuckDB file"), (older, "reference_group"), (warehouse, "itself")):
+        with pytest.raises(OutputError, match=said):
+            night(warehouse, into)
+    assert _files(tmp_path) == before
+
+
+HARMS = {
+    "UPDATE risk_scores SET risk_high = risk - 0.001 WHERE subject_id = 120": "low <= risk <= high",
+    "UPDATE risk_scores SET risk = 'nan' WHERE subject_id = 120": "NaN",
+    "UPDATE risk_scores SET percentile = 1.5 WHERE subject_id = 120": "percentile outside",
+    "UPDATE risk_scores SET risk_low = 0, risk = 0 WHERE subject_id = 120 AND horizon_years = 5": "falls",
+    "INSERT INTO risk_scores SELECT * FROM risk_scores WHERE subject_id = 120": "key twice in risk_scores",
+    "DELETE FROM risk_scores WHERE subject_id = 120": "without its risks",
+    "UPDATE explanations SET contribution = contribution + 1 WHERE subject_id = 120": "do not sum",
+    "UPDATE explanations SET contribution = 'inf' WHERE subject_id = 120": "contribution that is NaN or infinite",
+    "DELETE FROM explanations WHERE subject_id = 120": "without modality reasons",
+}
+
+
+def test_each_broken_promise_is_seen(tmp_path: Path, small_hospital: Any, night: Night) -> None:
+    from riskpred.score.verify import verify_rows
+
+    into = tmp_path / "scores.duckdb"
+    run_id = night(small_hospital.write("w.duckdb"), into, explain=0).ledger["run_id"]
+    with duckdb.connect(str(into)) as connection:
+        verify_rows(connection, run_id)
+        for harm, said in HARMS.items():
+            connection.execute("BEGIN")
+            connection.execute(harm)
+            with pytest.raises(AssertionError, match=said):
+                verify_rows(connection, run_id)
+            connection.execute("ROLLBACK")
+        verify_rows(connection, run_id)
+
+
+def test_a_row_that_breaks_a_promise_stops_the_night(
+    tmp_path: Path, small_hospital: Any, night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from riskpred.score import run, verify
+
+    def harmed(connection: Any, run_id: str) -> None:
+        connection.execute("UPDATE risk_scores SET risk_high = 2")
+        verify.verify_rows(connection, run_id)
+
+    monkeypatch.setattr(run, "verify_rows", harmed)
+    with pytest.raises(AssertionError, match="not published"):
+        night(small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb", explain=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_row_lost_after_the_commit_is_noticed(
+    tmp_path: Path, small_hospital: Any, night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from riskpred.score.store import Store
+
+    commit = Store.commit
+
+    def losing(self: Store) -> None:
+        commit(self)
+        self.connection.execute("UPDATE risk_scores SET risk = risk_low WHERE subject_id = 120")
+
+    monkeypatch.setattr(Store, "commit", losing)
+    with pytest.raises(AssertionError, match="content_digest"):
+        night(small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb", explain=0)
+    assert list(tmp_path.iterdir()) == []
