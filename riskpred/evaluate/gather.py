@@ -18,6 +18,7 @@ from riskpred.features.fits import check_fits
 from riskpred.model.bundle import Bundle
 from riskpred.model.layout import Target
 from riskpred.model.predictions import Predictions
+from riskpred.model.threads import one_thread
 from riskpred.progress import Progress, Silent
 from riskpred.records.cohort import CohortRows, cohort
 from riskpred.records.warehouse import Warehouse
@@ -110,7 +111,8 @@ def gather(
     chosen = split or choose_split(bundle, warehouse)
     if chosen in (OUT_OF_FOLD, CROSS_VALIDATION):
         return _kept(bundle, chosen)
-    return _predicted(bundle, warehouse, chosen, progress, single_modalities)
+    with one_thread():
+        return _predicted(bundle, warehouse, chosen, progress, single_modalities)
 
 
 def outcome_status(outcomes: OutcomesConfig, cause: Mapping[str, NDArray[np.int8]]) -> dict[str, NDArray[np.int8]]:

@@ -18,7 +18,7 @@ from riskpred.records.chunk import STATIC
 from riskpred.records.schema import table_schema
 
 LARGEST_PICTURE = 64 * 1024
-LEAST_POINTS = 0.01
+LEAST_POINTS = 0.1
 """A region whose pixels add less than this many risk points is not worth an outline."""
 
 _BLUR = 1 / 32  # of the image's side: single pixels do not make a region

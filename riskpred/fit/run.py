@@ -1,6 +1,8 @@
 """Makes a bundle: reads the training rows of a warehouse, fits members, peer and reference profile, writes it whole."""
 
+import contextlib
 import platform
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from riskpred.model.layout import Layout
 from riskpred.model.manifest import refuse_target
 from riskpred.model.peer import Peer
 from riskpred.model.predictions import Predictions, joined
+from riskpred.model.threads import one_thread
 from riskpred.progress import Progress, Silent
 from riskpred.records.warehouse import Warehouse
 
@@ -48,15 +51,23 @@ def fit(study: str, warehouse: Path, into: Path, seed: int = 1, progress: Progre
         plan, rows = training_rows(config, source, progress)
         site = source.site
     layout = learn_layout(config.outcomes, rows, config.network.intervals)
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    try:
+    with _repeatable():
         contents = _fit(config, plan, layout, rows, site, seed, progress)
-    finally:
-        torch.use_deterministic_algorithms(deterministic)
     write_bundle(into, contents)
     progress.step("write bundle", 1, 1)
     return load_bundle(into)
+
+
+@contextlib.contextmanager
+def _repeatable() -> Iterator[None]:
+    """One torch thread and deterministic algorithms, put back afterwards."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        with one_thread():
+            yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
 
 
 def _fit(

@@ -38,9 +38,13 @@ def new_folder(target: Path) -> Iterator[Path]:
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".writing", dir=target.parent))
     try:
         yield staging
+        # mkdtemp and safetensors write for the owner alone; who may read a bundle is for the umask to say.
+        umask = os.umask(0)
+        os.umask(umask)
         for path in staging.iterdir():
+            path.chmod(0o666 & ~umask)
             _sync(path)
-        staging.chmod(0o755)
+        staging.chmod(0o777 & ~umask)
         _sync(staging)
         _put(staging, target)
     except BaseException:

@@ -99,16 +99,16 @@ class Warehouse:
             for code, (count, units) in sorted(found.items())
         }
 
-    @property
+    @cached_property
     def codes(self) -> tuple[str, ...]:
         """Codes of the events, sorted by text: what SubjectChunk.code indexes."""
         return tuple(self._dictionary)
 
-    @property
+    @cached_property
     def code_counts(self) -> dict[str, int]:
         return {code: entry.count for code, entry in self._dictionary.items()}
 
-    @property
+    @cached_property
     def code_units(self) -> dict[str, tuple[str | None, ...]]:
         """Distinct units of each code's numeric values; None stands for values without a unit."""
         return {code: entry.units for code, entry in self._dictionary.items()}

@@ -10,7 +10,7 @@ from riskpred.features.batch import FeatureBatch
 from riskpred.features.build import build
 from riskpred.features.change import valid_until
 from riskpred.records.chunk import STATIC, SubjectChunk
-from riskpred.records.cohort import CohortRows, cohort
+from riskpred.records.cohort import cohort, rows_at
 from riskpred.records.digest import subject_digests
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.assess import BATCH_SIZE, Assessed, assess
@@ -109,18 +109,4 @@ def judge_chunk(
         scored=scored,
         top_score=top_score,
         top_target=top_target,
-    )
-
-
-def rows_at(rows: CohortRows, index: NDArray[np.int64]) -> CohortRows:
-    """The given cohort rows alone, in the given order."""
-    return CohortRows(
-        subject=rows.subject[index],
-        prediction_time=rows.prediction_time[index],
-        entry_time=rows.entry_time[index],
-        eligible={name: eligible[index] for name, eligible in rows.eligible.items()},
-        reason={name: tuple(reason[i] for i in index) for name, reason in rows.reason.items()},
-        duration_days={name: duration[index] for name, duration in rows.duration_days.items()},
-        cause={name: cause[index] for name, cause in rows.cause.items()},
-        valid_until=rows.valid_until[index],
     )

@@ -12,6 +12,7 @@ from riskpred.errors import BundleError, InputError
 from riskpred.explain.subjects import explain_batch
 from riskpred.features.fits import check_fits
 from riskpred.model.bundle import load_bundle
+from riskpred.model.threads import one_thread
 from riskpred.progress import Progress, Silent
 from riskpred.records.digest import subject_digests
 from riskpred.records.publish import staged
@@ -19,6 +20,7 @@ from riskpred.records.schema import tables
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.chunk import EXPLAINED_AT_ONCE, Judged, judge_chunk
 from riskpred.score.published import Published, read_published
+from riskpred.score.run import MEMORY_LIMIT
 from riskpred.score.store import Store
 from riskpred.score.timing import Stopwatch
 from riskpred.score.verify import verify_rows
@@ -65,10 +67,10 @@ def explain(
     watch = Stopwatch()
     if not scores.is_file():
         raise InputError(f"{scores}: no such file.", wanted="a scores file", do="check the path, or score first")
-    with Warehouse.open(warehouse, image_root) as source:
+    with one_thread(), Warehouse.open(warehouse, image_root) as source:
         bundle = load_bundle(model)
         check_fits(bundle.plan, source)
-        with staged(scores) as connection:
+        with staged(scores, MEMORY_LIMIT) as connection:
             store = Store(connection, scores)
             published = read_published(connection, scores, subject, top)
             if published.bundle_sha256 != bundle.sha256:

@@ -14,6 +14,7 @@ from riskpred.explain.subjects import explain_batch
 from riskpred.features.fits import check_fits
 from riskpred.features.plan import FeaturePlan, ImagePlan
 from riskpred.model.bundle import load_bundle
+from riskpred.model.threads import one_thread
 from riskpred.progress import Progress, Silent
 from riskpred.records.publish import staged
 from riskpred.records.schema import table_schema, tables
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 CHUNK_SIZE = 2048
 """Subjects held in memory at a time; fewer where their images are large."""
+
+MEMORY_LIMIT = "2GB"
+"""What DuckDB may hold of the file it writes; the rest goes to disk, so memory does not grow with the archive."""
 
 _CHUNK_PIXELS = 64 * 1024 * 1024
 
@@ -79,14 +83,14 @@ def score(
     progress = progress or Silent()
     watch = Stopwatch()
     _refuse_overwriting(into, warehouse)
-    with Warehouse.open(warehouse, image_root) as source:
+    with one_thread(), Warehouse.open(warehouse, image_root) as source:
         bundle = load_bundle(model)
         check_fits(bundle.plan, source)
         chunk_size = affordable(bundle.plan, chunk_size)
         batch_size = affordable(bundle.plan, batch_size)
         with watch("digest"):
             night = plan_night(source, bundle, as_of)
-        with staged(into) as connection:
+        with staged(into, MEMORY_LIMIT) as connection:
             store = Store(connection, into)
             with watch("keep earlier nights"):
                 _keep_other_runs(store, night)

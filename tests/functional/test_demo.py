@@ -33,8 +33,12 @@ def test_demo_leaves_every_product_and_tells_the_truth_about_it(
     with duckdb.connect(str(folder / "scores.duckdb"), read_only=True) as scores:
         query = "SELECT count(*), min(risk), max(risk) FROM latest_risk_scores"
         ((rows, lowest, highest),) = scores.execute(query).fetchall()
+        keys = "(subject_id, outcome, horizon_years, prediction_time)"
+        query = f"SELECT count(*) FROM latest_risk_scores s FULL JOIN read_parquet(?) t USING {keys}"
+        ((joined,),) = scores.execute(query, [str(folder / "truth.parquet")]).fetchall()
     assert rows == night["scored_pairs"] * 4
     assert 0 < lowest < highest < 1
+    assert joined == rows  # the pairs with a true risk are exactly the pairs that the cohort calls eligible
 
     # Again over itself, another seed: replaced, not mixed.
     assert main(["demo", str(folder), "--subjects", "400", "--seed", "2"]) == 0

@@ -344,6 +344,28 @@ def test_prediction_times(records, moment, when, times):
     assert [(int(subject), int(time)) for subject, time in got] == wanted
 
 
+def test_no_row_after_the_day_on_which_the_data_end(records, moment):
+    chunk = records("1 | 2020-01-10 08:00 | ENTER")
+    for data_until, times in (("2020-02-08 end", 1), ("2020-02-09", 2)):
+        rows = cohort(chunk, study(prediction_times={"days_after_entry": [0, 30]}), moment(data_until))
+        assert len(rows) == times
+
+
+@pytest.mark.parametrize("first", ["infarct", "stroke"])
+def test_of_two_outcomes_of_a_set_at_one_moment_the_one_named_first_counts(records, moment, first):
+    chunk = records(
+        """
+        1 | 2020-01-01 | ENTER
+        1 | 2020-02-01 end | MI
+        1 | 2020-02-01 end | STROKE//ischaemic
+        """
+    )
+    order = sorted(("infarct", "stroke"), key=lambda name: name != first)
+    outcomes = study(outcomes={name: STUDY["outcomes"][name] for name in order})
+    rows = cohort(chunk, outcomes, moment(DATA_UNTIL))
+    assert table_of(rows, chunk, outcomes) == [f"1 | {name} | 32 | {first}" for name in order]
+
+
 def test_a_row_stays_while_it_is_eligible_for_one_outcome(records, moment):
     chunk = records(
         """

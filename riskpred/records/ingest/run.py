@@ -53,15 +53,14 @@ class IngestSummary:
 
 
 def run_ingest(
-    study: str, source: Path, into: Path, progress: Progress | None = None, memory_limit: str | None = None
+    study: str, source: Path, into: Path, progress: Progress | None = None, memory_mb: int | None = None
 ) -> IngestSummary:
     """Read SOURCE by the study's ingest.yaml and publish the warehouse `into`, whole, in place of an older one.
 
     Args:
         study: name of a packaged study, or a folder with ingest.yaml.
         source: folder of the source files (it is also the image root), or a DuckDB file.
-        memory_limit: of DuckDB, e.g. "2GB"; default: half the machine's memory, at most 4 GB. The rest goes to disk
-            beside `into`.
+        memory_mb: of DuckDB; default: half the machine's memory, at most 4,000. The rest goes to disk beside `into`.
 
     Raises:
         ConfigError: ingest.yaml contradicts itself.
@@ -72,7 +71,11 @@ def run_ingest(
     progress = progress or Silent()
     config = load_ingest(study)
     _check_zone(config)
-    with staged(into, memory_limit or _default_memory()) as connection:
+    memory_mb = memory_mb or _default_memory_mb()
+    with staged(into, f"{memory_mb}MB") as connection:
+        # Each thread of a sort needs memory of its own.
+        threads = max(1, min(os.cpu_count() or 1, memory_mb // 100))
+        connection.execute(f"SET threads = {threads}")
         books = Books(Staging(connection))
         intakes = [Intake(table, config, books) for table in config.tables]
         # Everything is looked for before anything is read: a missing column must not cost an hour.
@@ -183,6 +186,6 @@ def _check_zone(config: IngestConfig) -> None:
         ) from None
 
 
-def _default_memory() -> str:
+def _default_memory_mb() -> int:
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return f"{min(4_000, physical // 2_000_000)}MB"
+    return min(4_000, physical // 2_000_000)

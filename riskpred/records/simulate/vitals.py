@@ -23,8 +23,8 @@ def vital_rows(
 ) -> pl.DataFrame:
     """Rows of vitals.csv: index, day, minute of the day, name, value.
 
-    Systolic pressure is stable (noise of at most 8 mmHg around a level), rising (by 30 to 44 mmHg over the visits)
-    or labile (swinging by 14 to 24 mmHg from visit to visit): bounded noise keeps the three apart, while level, mean
+    Systolic pressure is stable (noise of at most 8 mmHg around a level), rising (by 40 to 56 mmHg over the visits)
+    or labile (swinging by 18 to 30 mmHg from visit to visit): bounded noise keeps the three apart, while level, mean
     and latest value hardly differ between them.
 
     Args:
@@ -40,9 +40,9 @@ def vital_rows(
     minute = 480 + np.floor(draws.uniform("visit minutes", subjects, most) * 600).astype(np.int64)
     # 0 at the first visit, 1 at the last.
     course = (day - day[:, :1]) / (np.take_along_axis(day, count[:, None] - 1, axis=1) - day[:, :1])
-    level = 132 + 11 * draws.normal("pressure level", subjects, limit=2.5)[:, None]
-    rise = (30 + 14 * draws.uniform("pressure rise", subjects))[:, None] * (course - 0.7)
-    swing = (14 + 10 * draws.uniform("pressure swings", subjects, most)) * np.where(
+    level = 132 + 9 * draws.normal("pressure level", subjects, limit=2.5)[:, None]
+    rise = (40 + 16 * draws.uniform("pressure rise", subjects))[:, None] * (course - 0.7)
+    swing = (18 + 12 * draws.uniform("pressure swings", subjects, most)) * np.where(
         (np.arange(most) + (draws.uniform("pressure phase", subjects) < 0.5)[:, None]) % 2 == 0, 1, -1
     )
     noise = 4 * draws.normal("pressure noise", subjects, most, limit=2)

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,6 +110,16 @@ def test_the_same_contents_give_the_same_bytes(contents: Contents, tmp_path: Pat
     for name in ("a", "b"):
         write_bundle(tmp_path / name, contents)
     assert load_bundle(tmp_path / "a").sha256 == load_bundle(tmp_path / "b").sha256
+
+
+def test_who_may_read_a_bundle_is_for_the_umask_to_say(contents: Contents, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_bundle(tmp_path / "b", contents)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "b").stat().st_mode & 0o777 == 0o750
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "b").iterdir()} == {0o640}
 
 
 def test_a_changed_byte_in_any_file_is_refused_by_name(contents: Contents, tmp_path: Path) -> None:

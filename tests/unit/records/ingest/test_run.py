@@ -318,16 +318,16 @@ def test_a_source_larger_than_the_memory_allowed(ingest, tmp_path: Path) -> None
     source.mkdir()
     duckdb.execute(
         "COPY (SELECT hash(i) % 20000 AS id, TIMESTAMP '2020-01-01' + INTERVAL (i) MINUTE AS at, 'chol' AS test,"
-        f" i % 1000 AS value, 'mmol/L' AS unit FROM range(400000) t(i)) TO '{source / 'labs.parquet'}'"
+        f" i % 1000 AS value, 'mmol/L' AS unit FROM range(300000) t(i)) TO '{source / 'labs.parquet'}'"
     )
     config = LONG.replace("labs.csv", "labs.parquet")
-    summary, path = ingest({}, config, memory_limit="48MB")
-    assert summary.sources[0].events == 400_000
+    summary, path = ingest({}, config, memory_mb=40)
+    assert summary.sources[0].events == 300_000
     # Without the disk it does not fit: else this test would show nothing.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "staged", _without_disk)
         with pytest.raises(duckdb.OutOfMemoryException):
-            ingest({}, config, memory_limit="48MB", name="none.duckdb")
+            ingest({}, config, memory_mb=40, name="none.duckdb")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["source", "study", "w.duckdb"]
     with Warehouse.open(path) as warehouse:
         assert warehouse.problems == {}

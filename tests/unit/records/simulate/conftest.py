@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from riskpred.config.simulation import HospitalConfig, load_hospital
 from riskpred.records.simulate.draws import Draws
 from riskpred.records.simulate.follow_up import FollowUp, follow
 from riskpred.records.simulate.hospital import Simulated, simulate
 from riskpred.records.simulate.population import Population, populate
+from riskpred.records.simulate.rates import true_risks
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +30,9 @@ def large(config: HospitalConfig) -> tuple[Population, FollowUp]:
     draws = Draws(config.seed)
     population = populate(config, 20_000, draws)
     return population, follow(config, population, draws)
+
+
+@pytest.fixture(scope="session")
+def risks(config: HospitalConfig, large: tuple[Population, FollowUp]) -> dict[str, NDArray[np.float64]]:
+    """True risks of the large population."""
+    return true_risks(config, large[0])
