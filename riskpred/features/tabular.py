@@ -53,6 +53,7 @@ def tabular(chunk: SubjectChunk, rows: CohortRows, plan: TabularPlan) -> tuple[T
         slots.column_aggregate,
         rows.subject,
         rows.prediction_time,
+        chunk.codes.index(BIRTH_CODE) if BIRTH_CODE in chunk.codes else -1,
     )
     for f, column in enumerate(plan.columns):
         if column.code == "days_since_entry" and column.aggregate == BUILTIN:

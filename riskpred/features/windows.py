@@ -47,6 +47,7 @@ def aggregate_rows(
     column_aggregate: NDArray[np.int64],
     subject: NDArray[np.int64],
     prediction_time: NDArray[np.int64],
+    birth: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Values, times behind them, number of visible events, and time of the latest, of each row.
 
@@ -59,6 +60,7 @@ def aggregate_rows(
         code_category, text_category: (Y, C), (Y, T): category of a code or text, NO_CATEGORY or UNKNOWN_CATEGORY.
         column_slot, column_aggregate: (F,); column_slot -1 = filled by the caller (left NaN).
         subject, prediction_time: (B,).
+        birth: code of the birth, -1 = none: it says nothing of how old the data are, so it is never the latest.
 
     Shape: (B, F) float32, (B, F) int64, (B,), (B,).
     An undated event is in every window and older than every dated one.
@@ -146,7 +148,7 @@ def aggregate_rows(
                     spread_tv[z] += step * (value - mean_v[z])
             if visible:
                 used[r] += 1
-                if t != _STATIC:
+                if t != _STATIC and c != birth:
                     latest[r] = t
 
         for f in range(n_columns):

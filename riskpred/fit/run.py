@@ -208,9 +208,10 @@ def model_card(
             f"start at zero and a joint term; {config.network.members} cross-fitted members, calibrated on pooled "
             "out-of-fold predictions; risk is the mean of the members' cumulative incidences, death competing."
         ),
-        "intended_use": (
-            "To inform people who know the patient. It does not diagnose, and it was judged on this site's data only: "
-            "run `riskpred evaluate` on held-out subjects before use, and again where patients or practice differ."
+        "intended_use": "To inform people who know the patient. It does not diagnose.",
+        "before_use": (
+            "Judged on this site's data only: run `riskpred evaluate` on held-out subjects before use, and again "
+            "where patients or practice differ."
         ),
         "limits": [
             "Risks are associations in the training data; a reason is what the model read, not a cause.",

@@ -37,6 +37,8 @@ _WHOLE = {
     "MEDS_BIRTH": "Birth",
     "MEDS_DEATH": "Death",
 }
+_PICTURES = ("image",)
+"""Features that are a picture: they have no number, and are not missing."""
 _ABBREVIATIONS = {
     "hdl": "HDL cholesterol",
     "ldl": "LDL cholesterol",
@@ -133,7 +135,7 @@ def fact(feature: str, value: float | None, text_value: str | None, unit: str | 
         sex = code_name(code) == "Sex"
         return _SEXES.get(text_value.rsplit("//", 1)[-1].lower(), text_value) if sex else text_value
     if value is None:
-        return "missing"
+        return "see the picture" if feature in _PICTURES else "missing"
     return measured(value, "0/1" if aggregate == "ever" else unit)
 
 

@@ -40,6 +40,13 @@ def shown(chunk, moment, plan, now=NOW):
     return build(chunk, rows, FeaturePlan({"m": plan}), Path("nowhere"))
 
 
+def test_a_birth_does_not_make_data_old(records, moment):
+    chunk = records("1 | 1950-05-05 | MEDS_BIRTH\n1 | 2020-06-01 | HDL | 40\n2 | 1960-05-05 | MEDS_BIRTH\n")
+    receipt = shown(chunk, moment, TabularPlan((column("age_years"), column("HDL:last")))).receipts["m"]
+    assert receipt.status == ("used", "used")
+    assert receipt.latest_time.tolist() == [moment("2020-06-01"), STATIC]
+
+
 HDL = """
 1 | 2019-06-01 | HDL | 40
 1 | 2020-07-01 | HDL | 60

@@ -33,6 +33,8 @@ def test_feature_names(feature: str, shown: str) -> None:
         ("GENDER//*:last", None, "GENDER//M", None, "male"),
         ("GENDER//*:last", None, "other", None, "other"),
         ("DX:ever", 1.0, None, None, "yes"),
+        ("image", None, None, None, "see the picture"),
+        ("LAB//HDL:last", None, None, "mg/dL", "missing"),
         ("DX:ever", 0.0, None, "events", "no"),
         ("SURVEY//SMOKING:last", 0.0, None, "0/1", "no"),
         ("SURVEY//SMOKING:mean", 0.5, None, "0/1", "0.5 0/1"),
