@@ -4,10 +4,12 @@ import os
 import re
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from riskpred.cli.app import app
 from riskpred.records.schema import Where, markdown, table_schema, tables
+from riskpred.score.views import create_views
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 SECTIONS: dict[str, Where] = {"warehouse tables": "warehouse", "scores tables": "scores"}
@@ -44,3 +46,20 @@ def test_every_verb_and_exit_code_is_named() -> None:
 def test_the_two_commands_are_on_the_first_screen() -> None:
     first = README.read_text(encoding="utf-8").splitlines()[:40]
     assert sum(line.startswith("<!-- command: ") for line in first) == 2
+
+
+def test_the_query_runs_and_has_the_columns_shown() -> None:
+    found = re.search(r"```sql\n(.*?)```\n+```\n.*?\n│(.*?)│\n", README.read_text(encoding="utf-8"), re.S)
+    assert found
+    with duckdb.connect() as scores:
+        for table in tables("scores"):
+            scores.execute(table_schema("scores", table).ddl())
+        create_views(scores)
+        columns = scores.sql(found.group(1)).columns
+    assert columns == [name.strip() for name in found.group(2).split("│")]
+
+
+def test_its_pictures_are_there() -> None:
+    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", README.read_text(encoding="utf-8"))
+    assert pictures
+    assert all((README.parent / picture).is_file() for picture in pictures)
