@@ -15,8 +15,15 @@ Loop = TypeVar("Loop", bound=Callable[..., object])
 
 
 def compiled(loop: Loop) -> Loop:
-    """The same function, compiled by numba on its first call and kept on disk for the next process."""
-    return cast(Loop, njit(cache=True)(loop))
+    """The same function, compiled by numba on its first call and kept on disk for the next process.
+
+    Where numba finds no folder it may write to (a read-only install of a user without a home), every process compiles
+    anew: some seconds more, the same results.
+    """
+    try:
+        return cast(Loop, njit(cache=True)(loop))
+    except RuntimeError:
+        return cast(Loop, njit(loop))
 
 
 @lru_cache(maxsize=512)
