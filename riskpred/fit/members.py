@@ -75,7 +75,7 @@ def fit_members(
     for g, (group, labels) in enumerate(zip(layout.groups, data.labels, strict=True)):
         rest = (total[g] - own[g]) / (config.members - 1)
         stretch = stretch_for_the_mean(own[g], rest, labels.inside, config.members)
-        model.calibrations[g] = for_the_mean(group, maps[g], stretch, own[g], labels.inside)
+        model.calibrations[g] = for_the_mean(group, maps[g], stretch, own[g], labels)
     model.eval().requires_grad_(False)
     return Fitted(model, fold, _risks(layout, maps, own), _risks(layout, base_maps, own_base))
 

@@ -18,6 +18,7 @@ _SPREAD_SHIFT, _SPREAD_SLOPE, _SPREAD_BEND = 1.0, 0.5, 0.5
 they weigh nothing with hundreds of events, and keep the map near the identity with a handful."""
 _MOST_STRETCH = 1.5
 """Limit of the correction for the mean: beyond it the members disagree so much that the estimate says little."""
+_NEWTON_STEPS = 20
 
 
 def fit_calibration(group: GroupGrid, log_rate: Tensor, labels: GroupLabels) -> Calibration:
@@ -92,18 +93,38 @@ def stretch_for_the_mean(own: Tensor, others: Tensor, inside: Tensor, members: i
     return torch.where(varies > 1e-12, stretch, torch.ones_like(varies)).clamp(1.0, _MOST_STRETCH)
 
 
-def for_the_mean(group: GroupGrid, one: Calibration, stretch: Tensor, log_rate: Tensor, inside: Tensor) -> Calibration:
-    """The map of one member with its slope stretched about the mean log-rate.
+def for_the_mean(
+    group: GroupGrid, one: Calibration, stretch: Tensor, log_rate: Tensor, labels: GroupLabels
+) -> Calibration:
+    """The map of one member with a stretched slope, for members whose risks are averaged.
 
-    Shape: stretch (J,), log_rate (N, J, K).
+    The stretch alone would raise the mean risk: a member's rate is the exponential of a log-rate that now varies more.
+    So the intercept is lowered until the expected number of events on these rows is again that of `one`.
+
+    Shape: stretch (J,), log_rate (N, J, K), the out-of-fold log-rates that `one` was fitted on.
     """
     map_ = Calibration(group)
     map_.load_state_dict(one.state_dict())
-    if bool(inside.any()):
-        centre = log_rate[inside].mean(dim=(0, 2))
+    if bool(labels.inside.any()):
+        centre = log_rate[labels.inside].mean(dim=(0, 2))
         map_.log_slope.add_(stretch.log())
         map_.intercept.add_(one.log_slope.exp() * (1.0 - stretch) * centre)
+        map_.intercept.add_(_shift_to(one(log_rate), map_(log_rate), labels))
     return map_
+
+
+def _shift_to(wanted: Tensor, got: Tensor, labels: GroupLabels) -> Tensor:
+    """What to add to `got` so that it expects as many events of each cause as `wanted`. Shape: (N, J, K) -> (J,)."""
+    weight = labels.exposure[:, None, :] * labels.widths_years
+    if not labels.known_at_once:
+        return (weight * wanted.exp()).sum(dim=(0, 2)).log() - (weight * got.exp()).sum(dim=(0, 2)).log()
+    target = (weight * -torch.expm1(-wanted.exp())).sum(dim=(0, 2))
+    shift = torch.zeros_like(target)
+    for _ in range(_NEWTON_STEPS):  # the expected number of yeses rises smoothly with the shift
+        rate = (got + shift[:, None]).exp()
+        expected = (weight * -torch.expm1(-rate)).sum(dim=(0, 2))
+        shift = shift + (target - expected) / (weight * rate * torch.exp(-rate)).sum(dim=(0, 2))
+    return shift
 
 
 def fit_calibrations(
