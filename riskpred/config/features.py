@@ -1,8 +1,8 @@
 """features.yaml: what each modality is made of. Keys of `modalities` are the encoder names of network.yaml."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from riskpred.config.model import Strict
 
@@ -14,6 +14,9 @@ count: number of events                                 mean, min, max: of the v
 slope: least squares, per year, of 2 or more dated      ever: 1 if any event, else 0 (never missing)
 first_age_days: days since the first event              span_days: first to latest event
 """
+
+
+_CODES_ONLY = frozenset({"codes", "aggregates", "windows_days", "category"})
 
 
 class TabularFeature(Strict):
@@ -31,7 +34,17 @@ class TabularFeature(Strict):
     def _codes_or_builtin(self) -> "TabularFeature":
         if (self.builtin is None) == (not self.codes):
             raise ValueError("give exactly one of builtin, codes")
+        given = sorted(_CODES_ONLY & self.model_fields_set)
+        if given and self.builtin is not None:
+            raise ValueError(f"{', '.join(given)}: only for codes; a builtin feature is one number")
         return self
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the defaults that do not apply: what is written reads back."""
+        written: dict[str, Any] = write(self)
+        left_out = frozenset() if self.builtin is None else _CODES_ONLY
+        return {key: value for key, value in written.items() if key not in left_out}
 
 
 class TabularModality(Strict):

@@ -35,6 +35,10 @@ class TimeSpec(Strict):
     def _one_way(self) -> "TimeSpec":
         if sum(way is not None for way in (self.static, self.column, self.offset)) != 1:
             raise ValueError("give exactly one of static, column, offset")
+        if "unit" in self.model_fields_set and self.offset is None:
+            raise ValueError("unit: only for offset")
+        if self.format is not None and self.column is None:
+            raise ValueError("format: only for column")
         return self
 
 
@@ -146,6 +150,20 @@ class Splits(Strict):
     values: dict[str, Literal["train", "tuning", "held_out", "train_or_tuning"]] | None = None
     group: str | None = Field(None, description="column hashed instead of the subject: matched set, household")
     everyone: Literal["train"] | None = Field(None, description="no held-out split: too few people (cross-validate)")
+
+    @model_validator(mode="after")
+    def _nothing_ignored(self) -> "Splits":
+        given = {key for key in self.model_fields_set if getattr(self, key) is not None}
+        if self.everyone is not None and given != {"everyone"}:
+            raise ValueError(f"{', '.join(sorted(given - {'everyone'}))}: of no use beside everyone")
+        if (self.column is None) != (self.values is None):
+            raise ValueError("give column and values together")
+        if (self.table is None) != (self.column is None and self.group is None):
+            raise ValueError("give a table together with column or group")
+        drawn = {"group", "shares"} & given
+        if drawn and self.values is not None and "train_or_tuning" not in self.values.values():
+            raise ValueError(f"{', '.join(sorted(drawn))}: of no use where values leave nothing to draw")
+        return self
 
 
 class IngestConfig(Strict):

@@ -58,6 +58,6 @@ class NetworkConfig(Strict):
     encoders: dict[str, Annotated[TabularEncoder | SeriesEncoder | ImageEncoder, Field(discriminator="kind")]] = {}
     embedding: int = Field(16, description="D, the width of each modality's embedding")
     intervals: int = Field(20, ge=1, description="K at most: event-quantile intervals, horizons among the cuts")
-    members: int = Field(5, ge=2, description="cross-fitted bootstrap members; also the number of folds")
+    members: int = Field(5, ge=2, description="cross-fitted members, each leaving out one of as many folds")
     training: Training = Training()
     cross_validation: CrossValidation | None = None

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from riskpred.config.model import Strict
 
@@ -20,6 +20,15 @@ class Rule(Strict):
     at_most: float | None = None
     values: tuple[str, ...] | None = Field(None, description="accepted text_value")
 
+    @model_validator(mode="after")
+    def _some_value(self) -> "Rule":
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError("at_least is above at_most: no value meets both")
+        return self
+
+
+_KNOWN_AT_ONCE_ONLY = frozenset({"lookback_days", "absent"})
+
 
 class Outcome(Strict):
     """One outcome. `known_at_once`: horizon 0, no censoring, no prevalence rule."""
@@ -30,6 +39,20 @@ class Outcome(Strict):
     known_at_once: bool = False
     lookback_days: int = Field(0, ge=0, description="known at once: how far back a label counts")
     absent: Literal["unlabelled", "no"] = Field("unlabelled", description="known at once: meaning of no label")
+
+    @model_validator(mode="after")
+    def _what_applies(self) -> "Outcome":
+        given = sorted(_KNOWN_AT_ONCE_ONLY & self.model_fields_set)
+        if given and not self.known_at_once:
+            raise ValueError(f"{', '.join(given)}: only for an outcome with known_at_once: true")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the defaults that do not apply: what is written reads back."""
+        written: dict[str, Any] = write(self)
+        left_out = frozenset() if self.known_at_once else _KNOWN_AT_ONCE_ONLY
+        return {key: value for key, value in written.items() if key not in left_out}
 
 
 class PredictionTimes(Strict):
@@ -93,14 +116,27 @@ class OutcomesConfig(Strict):
                 raise ValueError('"death" is the name of the competing cause; call the outcome otherwise')
             if outcome.known_at_once and outcome.competing_set:
                 raise ValueError(f"{name}: an outcome known at once has no competing set")
+        self._refuse_names_of_two_groups()
         return self
+
+    def _refuse_names_of_two_groups(self) -> None:
+        # A set with one outcome goes by the outcome's name, so `x: {competing_set: x}` alone is one group.
+        for name in self.outcomes:
+            members = [other for other, outcome in self.outcomes.items() if outcome.competing_set == name]
+            if members not in ([], [name]):
+                raise ValueError(f"{name} is the name of an outcome and of a competing set of others; rename the set")
+        names = [group.name for group in self.groups]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two groups of outcomes with one name: {', '.join(twice)}")
 
     @property
     def groups(self) -> tuple[RiskGroup, ...]:
         """Risk groups in the order in which their first outcome stands in the file."""
-        members: dict[str, list[str]] = {}
+        members: dict[tuple[str | None, str], list[str]] = {}
         for name, outcome in self.outcomes.items():
-            members.setdefault(outcome.competing_set or f"{name} alone", []).append(name)
+            together = outcome.competing_set or None
+            members.setdefault((together, "" if together else name), []).append(name)
         return tuple(
             RiskGroup(
                 name=names[0] if len(names) == 1 else (self.outcomes[names[0]].competing_set or names[0]),

@@ -26,6 +26,12 @@ from riskpred.model.risk import RiskModel
 
 REFERENCE_GROUP: Final = "everyone"
 
+FILES: Final = frozenset(
+    [f"{part}.json" for part in ("config", "plan", "layout", "card", "calibration", "peer")]
+    + [f"{part}.safetensors" for part in ("weights", "reference", "predictions", "subjects", "peer")]
+)
+"""Every file of a bundle, beside manifest.json."""
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -144,9 +150,9 @@ def write_bundle(target: Path, contents: Contents) -> None:
 def load_bundle(path: Path) -> Bundle:
     """Read a bundle, once every byte is the one that was written.
 
-    Raises: BundleError: not there, a changed or missing file (named), made by another format or for other schemas.
+    Raises: BundleError: not there; a changed, missing or added file (named); another format or other schemas.
     """
-    manifest = verify(path)
+    manifest = verify(path, FILES)
     config = ModelConfig.model_validate_json(_text(path, "config.json"))
     plan = FeaturePlan.from_json(json.loads(_text(path, "plan.json")))
     layout = Layout.from_json(json.loads(_text(path, "layout.json")))

@@ -89,17 +89,11 @@ def anchor_rows(source: Path, config: IngestConfig) -> pl.DataFrame | None:
 def split_columns(source: Path, config: IngestConfig) -> pl.DataFrame | None:
     """SUBJECT, "value", "group" (text, null = none) of splits.table; None where splits need no table.
 
-    Raises: ConfigError, when splits name a column but no table; InputError, when a subject has several values.
+    Raises: ConfigError, when there is no such table; InputError, when a subject has several values.
     """
     splits = config.splits
-    if splits.column is None and splits.group is None:
+    if splits.table is None:
         return None
-    if splits.table is None or (splits.column is None) != (splits.values is None):
-        raise ConfigError(
-            "ingest.yaml, splits: incomplete.",
-            wanted="a table for `column` or `group`, and `values` beside `column`",
-            do="add what is missing",
-        )
     table = table_named(config, splits.table, "splits.table")
     columns = {"value": splits.column, "group": splits.group}
 

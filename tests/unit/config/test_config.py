@@ -1,15 +1,24 @@
 """Configuration is strict: every mistake is refused with the file, the key and what to do."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from riskpred.config.features import FeaturesConfig
 from riskpred.config.files import read_yaml, shipped
+from riskpred.config.ingest import Splits, TimeSpec
 from riskpred.config.model import load, parse
 from riskpred.config.network import NetworkConfig
-from riskpred.config.outcomes import DEATH, OutcomesConfig
-from riskpred.config.study import code_matches, load_about, load_ingest, load_model_config, packaged_studies
+from riskpred.config.outcomes import DEATH, Outcome, OutcomesConfig, Rule
+from riskpred.config.study import (
+    ModelConfig,
+    code_matches,
+    load_about,
+    load_ingest,
+    load_model_config,
+    packaged_studies,
+)
 from riskpred.errors import ConfigError
 
 
@@ -81,6 +90,62 @@ def test_contradictions_are_refused(change: dict[str, object], said: str) -> Non
         parse(OutcomesConfig, {**OUTCOMES, **change}, "outcomes.yaml")
 
 
+def named(**sets: str | None) -> dict[str, object]:
+    """outcomes.yaml with these outcomes, each in its competing set."""
+    rule = {"codes": ["X"]}
+    outcomes = {name: {"display": name, "rule": rule, "competing_set": group} for name, group in sets.items()}
+    return {**OUTCOMES, "outcomes": outcomes}
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        {"heart": None, "stroke": "heart", "cancer": "heart"},
+        {"heart": "heart", "stroke": "heart"},
+        {"heart": None, "stroke": "heart"},
+        {"stroke": "heart", "heart": "other", "cancer": "heart"},
+    ],
+)
+def test_a_competing_set_of_others_never_has_an_outcomes_name(sets: dict[str, str | None]) -> None:
+    with pytest.raises(ConfigError, match="heart is the name of an outcome and of a competing set"):
+        parse(OutcomesConfig, named(**sets), "outcomes.yaml")
+
+
+@pytest.mark.parametrize(
+    ("sets", "names"),
+    [
+        ({"heart": "heart", "cancer": None}, ["heart", "cancer"]),
+        ({"heart": "one", "stroke": "one", "cancer": "two"}, ["one", "cancer"]),
+        ({"heart": None, "stroke": "heart alone", "cancer": "heart alone"}, ["heart", "heart alone"]),
+    ],
+)
+def test_every_group_has_a_name_of_its_own(sets: dict[str, str | None], names: list[str]) -> None:
+    assert [group.name for group in parse(OutcomesConfig, named(**sets), "outcomes.yaml").groups] == names
+
+
+MOOD = {"display": "m", "rule": {"codes": ["M"]}}
+
+
+@pytest.mark.parametrize("given", [{"lookback_days": 30}, {"lookback_days": 0}, {"absent": "no"}])
+def test_what_only_an_outcome_known_at_once_has_is_refused_elsewhere(given: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(given))}: only for an outcome with known_at_once"):
+        parse(Outcome, MOOD | given, "outcomes.yaml")
+    parse(Outcome, MOOD | given | {"known_at_once": True}, "outcomes.yaml")
+
+
+def test_a_rule_that_no_value_meets_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no value meets both"):
+        parse(Rule, {"codes": ["X"], "at_least": 10, "at_most": 9}, "outcomes.yaml")
+    parse(Rule, {"codes": ["X"], "at_least": 10, "at_most": 10}, "outcomes.yaml")
+
+
+@pytest.mark.parametrize("name", packaged_studies())
+def test_what_is_written_of_a_configuration_reads_back(name: str) -> None:
+    config = load_model_config(name)
+    assert ModelConfig.model_validate_json(json.dumps(config.model_dump(mode="json"))) == config
+    assert ModelConfig.model_validate_json(config.model_dump_json()) == config
+
+
 def study(folder: Path, label: str, feature: str) -> Path:
     write(
         folder, "outcomes.yaml",
@@ -130,6 +195,70 @@ def test_prefix_codes_match() -> None:
 def test_feature_blocks_are_checked() -> None:
     with pytest.raises(ConfigError, match="exactly one of builtin, codes"):
         parse(FeaturesConfig, {"modalities": {"t": {"kind": "tabular", "features": [{}]}}}, "features.yaml")
+
+
+@pytest.mark.parametrize(
+    "given", [{"codes": []}, {"aggregates": ["last"]}, {"windows_days": [None]}, {"category": False}]
+)
+def test_a_builtin_feature_takes_nothing_of_codes(given: dict[str, object]) -> None:
+    def features(block: dict[str, object]) -> dict[str, object]:
+        return {"modalities": {"t": {"kind": "tabular", "features": [block]}}}
+
+    with pytest.raises(ConfigError, match=f"{next(iter(given))}: only for codes"):
+        parse(FeaturesConfig, features({"builtin": "age_years", **given}), "features.yaml")
+    plain = {"builtin": "age_years", "required": True, "display": "Age"}
+    parse(FeaturesConfig, features(plain), "features.yaml")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"column": "at", "unit": "days"}, "unit: only for offset"),
+        ({"static": True, "unit": "years"}, "unit: only for offset"),
+        ({"offset": [1], "format": "%Y"}, "format: only for column"),
+        ({"static": True, "format": "%Y"}, "format: only for column"),
+    ],
+)
+def test_a_time_takes_nothing_that_it_ignores(given: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse(TimeSpec, given, "ingest.yaml")
+    parse(TimeSpec, {"column": "at", "format": "%Y"}, "ingest.yaml")
+    parse(TimeSpec, {"offset": [1], "unit": "years"}, "ingest.yaml")
+
+
+CYCLE = {"table": "t", "column": "c", "values": {"7": "train", "8": "held_out"}}
+DRAWN = {**CYCLE, "values": {"7": "train_or_tuning", "8": "held_out"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"table": "t", "column": "c"}, "column and values together"),
+        ({"table": "t", "values": {"7": "train"}}, "column and values together"),
+        ({"column": "c", "values": {"7": "train"}}, "a table together with column or group"),
+        ({"group": "g"}, "a table together with column or group"),
+        ({"table": "t"}, "a table together with column or group"),
+        ({"everyone": "train", "table": "t", "group": "g"}, "group, table: of no use beside everyone"),
+        ({"everyone": "train", "shares": [0.7, 0.15, 0.15]}, "shares: of no use beside everyone"),
+        ({"everyone": "train", **CYCLE}, "column, table, values: of no use beside everyone"),
+        ({**CYCLE, "shares": [0.8, 0.1, 0.1]}, "shares: of no use where"),
+        ({**CYCLE, "group": "g"}, "group: of no use where"),
+    ],
+)
+def test_splits_take_nothing_that_they_ignore(given: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse(Splits, given, "ingest.yaml")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {}, {"seed": 3, "shares": [0.8, 0.1, 0.1]}, {"table": "t", "group": "g"}, CYCLE, DRAWN,
+        {**DRAWN, "group": "g", "shares": [0.8, 0.1, 0.1]}, {"everyone": "train"},
+    ],
+)  # fmt: skip
+def test_splits_that_say_what_they_use(given: dict[str, object]) -> None:
+    parse(Splits, given, "ingest.yaml")
 
 
 def test_shipped_folders_are_found() -> None:

@@ -1,8 +1,10 @@
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +16,8 @@ from riskpred.config.study import FeaturesConfig, ModelConfig
 from riskpred.errors import BundleError, OutputError
 from riskpred.features.batch import FeatureBatch
 from riskpred.features.plan import FeaturePlan
-from riskpred.model.bundle import Contents, load_bundle, subject_hashes, write_bundle
-from riskpred.model.manifest import new_folder
+from riskpred.model.bundle import FILES, Contents, load_bundle, subject_hashes, write_bundle
+from riskpred.model.manifest import new_folder, verify
 from riskpred.model.peer import CoxPart, LogisticPart, Peer, PeerDesign
 from riskpred.model.predictions import Predictions
 from riskpred.model.risk import RiskModel
@@ -124,20 +126,91 @@ def test_who_may_read_a_bundle_is_for_the_umask_to_say(contents: Contents, tmp_p
 
 def test_a_changed_byte_in_any_file_is_refused_by_name(contents: Contents, tmp_path: Path) -> None:
     write_bundle(tmp_path / "b", contents)
-    files = [path for path in (tmp_path / "b").iterdir() if path.name != "manifest.json"]
-    assert len(files) >= 9
+    files = list((tmp_path / "b").iterdir())
+    assert {path.name for path in files} == {*FILES, "manifest.json"}
     for path in files:
         whole = path.read_bytes()
         changed = bytearray(whole)
         changed[len(whole) // 2] ^= 1
         path.write_bytes(bytes(changed))
-        with pytest.raises(BundleError, match="not the file that was written") as caught:
+        with pytest.raises(BundleError, match=r"not the file that was written|damaged") as caught:
             load_bundle(tmp_path / "b")
-        assert path.name in caught.value.what
-        assert (caught.value.wanted or "").startswith("SHA-256 ")
+        if path.name != "manifest.json":  # There the byte may be of an entry, which then names the error.
+            assert path.name in caught.value.what
+            assert (caught.value.wanted or "").startswith("SHA-256 ")
         assert caught.value.exit_code == 12
         path.write_bytes(whole)
     load_bundle(tmp_path / "b")
+
+
+def test_every_byte_of_the_manifest_is_protected(contents: Contents, tmp_path: Path) -> None:
+    write_bundle(tmp_path / "b", contents)
+    path = tmp_path / "b" / "manifest.json"
+    whole = path.read_bytes()
+    for i in range(len(whole)):
+        path.write_bytes(whole[:i] + bytes([whole[i] ^ 1]) + whole[i + 1 :])
+        with pytest.raises(BundleError):
+            verify(tmp_path / "b", FILES)
+    for same in (whole + b"\n", json.dumps(json.loads(whole)).encode(), whole.replace(b"{", b'{"seed": 3,', 1)):
+        path.write_bytes(same)
+        with pytest.raises(BundleError, match=r"manifest\.json: not the file that was written") as caught:
+            verify(tmp_path / "b", FILES)
+        assert caught.value.got == "the same content in other bytes"
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], object], sealed: bool) -> None:
+    """Change the manifest; `sealed`: with a digest that fits, as a tool that rewrites the whole would leave it."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    if sealed:
+        del manifest["digest"]
+        plain = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
+        manifest["digest"] = hashlib.sha256(plain.encode()).hexdigest()
+    path.write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+
+
+@pytest.mark.parametrize(("key", "value"), [("name", "other"), ("seed", 4), ("counts", {}), ("digest", None)])
+def test_an_edited_manifest_is_refused(contents: Contents, tmp_path: Path, key: str, value: object) -> None:
+    write_bundle(tmp_path / "b", contents)
+    edit(tmp_path / "b", lambda manifest: manifest.update({key: value}), sealed=False)
+    with pytest.raises(BundleError, match=r"manifest\.json: not the file that was written") as caught:
+        load_bundle(tmp_path / "b")
+    assert caught.value.exit_code == 12
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_file_without_entry_or_beyond_those_of_a_bundle_is_named(
+    contents: Contents, tmp_path: Path, sealed: bool
+) -> None:
+    folder = tmp_path / "b"
+    write_bundle(folder, contents)
+    edit(folder, lambda manifest: manifest["files"].pop("card.json"), sealed)
+    with pytest.raises(BundleError, match=r"card\.json: not the file") as caught:
+        load_bundle(folder)
+    assert caught.value.got == "no entry"
+    (folder / "card.json").unlink()
+    with pytest.raises(BundleError, match=r"card\.json: not the file") as caught:
+        load_bundle(folder)
+    assert caught.value.got == "no such file"
+
+    write_bundle(folder, contents)
+    edit(folder, lambda manifest: manifest["files"].update({"notes.txt": hashlib.sha256(b"x").hexdigest()}), sealed)
+    with pytest.raises(BundleError, match=r"notes\.txt") as caught:
+        load_bundle(folder)
+    assert caught.value.got == "an extra entry of manifest.json"
+    (folder / "notes.txt").write_text("x")
+    with pytest.raises(BundleError, match=r"notes\.txt"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
+def test_an_extra_file_or_folder_is_named(contents: Contents, tmp_path: Path, make: Callable[[Path], None]) -> None:
+    write_bundle(tmp_path / "b", contents)
+    make(tmp_path / "b" / "extra")
+    with pytest.raises(BundleError, match="extra: not the file") as caught:
+        load_bundle(tmp_path / "b")
+    assert caught.value.exit_code == 12
 
 
 def test_a_missing_file_a_damaged_manifest_and_no_bundle_are_refused(contents: Contents, tmp_path: Path) -> None:
@@ -153,13 +226,12 @@ def test_a_missing_file_a_damaged_manifest_and_no_bundle_are_refused(contents: C
         load_bundle(tmp_path / "b")
 
 
-@pytest.mark.parametrize(("key", "value", "said"), [("format", 2, "format 1"), ("schema_version", "x", "schema")])
+@pytest.mark.parametrize(("key", "value", "said"), [("format", 1, "format 2"), ("schema_version", "x", "schema")])
 def test_another_format_or_schema_is_refused(
     contents: Contents, tmp_path: Path, key: str, value: object, said: str
 ) -> None:
     write_bundle(tmp_path / "b", contents)
-    path = tmp_path / "b" / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    edit(tmp_path / "b", lambda manifest: manifest.update({key: value}), sealed=True)
     with pytest.raises(BundleError, match=said):
         load_bundle(tmp_path / "b")
 
@@ -179,6 +251,22 @@ def test_a_bundle_is_replaced_whole_or_not_at_all(contents: Contents, tmp_path: 
     write_bundle(tmp_path / "b", dataclasses.replace(contents, version="2"))
     assert load_bundle(tmp_path / "b").version == "2"
     assert [path.name for path in tmp_path.iterdir()] == ["b"], "nothing is left beside it"
+
+
+def test_what_a_killed_write_left_is_removed_once_a_new_bundle_stands(contents: Contents, tmp_path: Path) -> None:
+    ours = [".b.abcd_123.writing", ".b.abcd_123.replaced"]
+    others = [".c.abcd_123.writing", ".b.abcd_123.kept", ".b.thesis.replaced", ".b.x.abcd_123.writing", "b.replaced"]
+    for name in ours + others:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights.safetensors").write_bytes(b"half")
+    (tmp_path / ".b.abcd_124.writing").write_text("a file")
+
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "b"):
+        raise KeyboardInterrupt
+    assert all((tmp_path / name).is_dir() for name in ours), "the only whole bundle may be among them"
+    write_bundle(tmp_path / "b", contents)
+    assert {path.name for path in tmp_path.iterdir()} == {"b", ".b.abcd_124.writing", *others}
+    load_bundle(tmp_path / "b")
 
 
 def test_only_a_bundle_is_ever_replaced(contents: Contents, tmp_path: Path) -> None:

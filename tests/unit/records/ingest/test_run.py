@@ -290,7 +290,7 @@ def test_splits_by_group_and_by_column(ingest, rows) -> None:
         (LONG.replace("    time: {column: at}\n", ""), "no time"),
         (LONG.replace("{column: at}", "{offset: [at]}"), "an offset needs a day 0, but there is no `anchor`"),
         ("timezone: Mars/Olympus\n" + LONG, "timezone Mars/Olympus is unknown"),
-        (LONG + "splits: {column: cycle}\n", "splits: incomplete"),
+        (LONG + "splits: {column: cycle}\n", "give column and values together"),
         (LONG + "splits: {table: nowhere, group: id}\n", "no table nowhere"),
         (
             LONG.replace("column: at", "offset: [anchor_row.x]") + "anchor: {date: 2020-01-01T00:00:00}\n",
