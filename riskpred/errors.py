@@ -32,6 +32,12 @@ class RiskpredError(Exception):
         return [("wanted", self.wanted), ("got", self.got), ("do", self.do)]
 
 
+class UsageError(RiskpredError):
+    """An argument or option of the command line cannot be what was meant."""
+
+    exit_code = 2
+
+
 class ConfigError(RiskpredError):
     """A YAML file is wrong: unknown key, wrong type, contradiction."""
 

@@ -1,12 +1,19 @@
 """The console script: parses, calls one function per verb, maps errors to exit codes.
 
 Exit codes: 0 done, 1 our bug, 2 usage, 10 config, 11 input, 12 bundle, 13 quality gate, 14 someone not scored,
-15 output locked; 130 after Ctrl-C.
+15 output locked; 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 import os
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_CTRL_C = 130
 
 
 def run() -> None:
@@ -24,9 +31,12 @@ def main(arguments: list[str]) -> int:
     from riskpred.errors import RiskpredError
 
     verb = next((word for word in arguments if not word.startswith("-")), "")
+    stopped: list[int] = []
     try:
-        code = get_command(app).main(arguments, prog_name="riskpred", standalone_mode=False)
-        return int(code or 0)
+        with _stopping(stopped):
+            code = get_command(app).main(arguments, prog_name="riskpred", standalone_mode=False)
+        # Typer makes this code of a KeyboardInterrupt.
+        return _say_stopped(verb, stopped) if code == _CTRL_C else int(code or 0)
     except Exit as exit_:
         return exit_.exit_code
     except ClickException as error:
@@ -36,18 +46,43 @@ def main(arguments: list[str]) -> int:
         _say(f"riskpred {verb}: {error.message}")
         return error.exit_code
     except KeyboardInterrupt:
-        _say(f"riskpred {verb}: stopped by Ctrl-C; nothing was published.")
-        return 130
+        return _say_stopped(verb, stopped)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001  (the last resort: a bug of ours, shown without patient data)
+        if stopped:  # DuckDB makes another error of an interrupted query
+            return _say_stopped(verb, stopped)
         _say("".join(traceback.format_tb(error.__traceback__)).rstrip())
-        # DuckDB and polars put row values into their messages: the class says enough to find the place.
-        shown = str(error) if os.environ.get("RISKPRED_DEBUG") == "1" else "(text withheld: it may hold patient data)"
-        _say(f"{type(error).__name__}: {shown}")
+        # DuckDB and polars put row values into their messages: the class and the lines above find the place.
+        _say(f"{type(error).__name__}: (text withheld: it may hold patient data)")
         _say(f"riskpred {verb}: this is a bug of riskpred, please report it with the lines above.")
         return 1
+
+
+@contextmanager
+def _stopping(stopped: list[int]) -> Iterator[None]:
+    """Make SIGTERM end a verb as Ctrl-C does, so that it cleans up; `stopped` receives the signal."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _say_stopped(verb: str, stopped: list[int]) -> int:
+    by = signal.Signals(stopped[0]) if stopped else signal.SIGINT
+    _say(f"riskpred {verb}: stopped by {'Ctrl-C' if by is signal.SIGINT else by.name}; nothing was published.")
+    return 128 + by
 
 
 def _say(text: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from riskpred.errors import InputError
+from riskpred.errors import UsageError
 from riskpred.records.chunk import DAY_US
 from riskpred.records.warehouse import Warehouse
 
@@ -45,7 +45,7 @@ def now_us() -> int:
 def parse_time(text: str) -> int:
     """UTC microseconds of an ISO 8601 date or time; without an offset it is UTC, a date is its 00:00.
 
-    Raises: InputError, when it is neither.
+    Raises: UsageError, when it is neither, or still to come: such a night would stay the latest one until then.
     Example:
         >>> parse_time("1970-01-02")
         86400000000
@@ -53,10 +53,12 @@ def parse_time(text: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise InputError(
+        raise UsageError(
             f"--as-of {text}: not a time.", wanted="ISO 8601, UTC: 2026-11-22 or 2026-11-22T06:00", do="correct it"
         ) from None
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    if moment > datetime.now(UTC):
+        raise UsageError(f"--as-of {text}: is still to come.", wanted="now or earlier, UTC", do="correct it")
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 

@@ -65,7 +65,7 @@ def test_refusals_have_their_exit_codes_and_leave_nothing(
     into = str(tmp_path / "scores.duckdb")
     cases = [
         ([str(tmp_path / "none.duckdb"), "--model", bundle, "--into", into], 11, "no such file"),
-        ([warehouse, "--model", bundle, "--into", into, "--as-of", "soon"], 11, "ISO 8601"),
+        ([warehouse, "--model", bundle, "--into", into, "--as-of", "soon"], 2, "ISO 8601"),
         ([warehouse, "--model", bundle, "--into", into, "--image-root", "nowhere"], 11, "no such folder"),
         ([warehouse, "--model", str(broken), "--into", into], 12, "weights.safetensors"),
         ([warehouse, "--model", str(tmp_path), "--into", into], 12, "not a bundle"),

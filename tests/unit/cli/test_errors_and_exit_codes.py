@@ -1,5 +1,6 @@
 """The command line maps errors to exit codes by cause and never shows a patient's value."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -54,9 +55,31 @@ def test_a_bug_shows_where_but_not_what(verb: list[BaseException], capsys: pytes
     assert "Jane" not in shown
 
 
+@pytest.mark.parametrize(("number", "code", "said"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
+def test_a_signal_stops_a_verb_and_says_so(
+    number: int, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(number)
+
+    @app.command("wait", hidden=True)
+    def wait() -> None:
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt:
+            raise RuntimeError("a query was interrupted") from None  # as DuckDB does
+
+    try:
+        assert main(["wait"]) == code
+    finally:
+        app.registered_commands[:] = [c for c in app.registered_commands if c.name != "wait"]
+    assert capsys.readouterr().err == f"riskpred wait: stopped by {said}; nothing was published.\n"
+    assert signal.getsignal(number) is before
+
+
 def test_ctrl_c_and_usage(verb: list[BaseException], capsys: pytest.CaptureFixture[str]) -> None:
     verb.append(KeyboardInterrupt())
     assert main(["fail"]) == 130
+    assert "stopped by Ctrl-C" in capsys.readouterr().err
     assert main(["no-such-verb"]) == 2
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("riskpred 0.")

@@ -5,7 +5,7 @@ import hmac
 import numpy as np
 import pytest
 
-from riskpred.errors import InputError
+from riskpred.errors import UsageError
 from riskpred.score.plan import iso, parse_time, run_id
 from riskpred.score.pseudonyms import pseudonyms
 from riskpred.score.select import TopSubjects
@@ -29,8 +29,13 @@ def test_as_of_is_utc_unless_it_says_otherwise(text: str, microseconds: int) -> 
 
 @pytest.mark.parametrize("text", ["tonight", "2026-13-01", ""])
 def test_an_unreadable_as_of_says_what_is_wanted(text: str) -> None:
-    with pytest.raises(InputError, match="ISO 8601"):
+    with pytest.raises(UsageError, match="ISO 8601"):
         parse_time(text)
+
+
+def test_a_night_still_to_come_is_refused() -> None:
+    with pytest.raises(UsageError, match="still to come"):
+        parse_time("2999-01-01")
 
 
 def test_a_run_is_named_by_everything_that_decides_it() -> None:
