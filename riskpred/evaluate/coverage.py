@@ -5,18 +5,17 @@ from typing import Final
 import numpy as np
 
 from riskpred.evaluate.censoring import Floats, Undefined
+from riskpred.model.risk import Z90, jackknife_error
 
 GROUPS: Final = 20
 """Equal groups of people ranked by risk."""
-
-Z90: Final = 1.645
 
 
 def grouped_coverage(risk: Floats, member: Floats, outcome: Floats, weight: Floats) -> float:
     """Share of 20 equal groups of risk whose observed incidence lies as near to the mean risk as it promises.
 
     A group is covered when |observed - mean risk| <= 1.645 sqrt(s^2 + SE^2): observed is the weighted mean outcome
-    (the Aalen-Johansen estimate), s the standard deviation over members of the group's mean risk, SE^2 =
+    (the Aalen-Johansen estimate), s the jackknife error over members of the group's mean risk, SE^2 =
     sum w^2 r (1 - r) / (sum w)^2, the variance that the observed incidence would have if the risks were true (so that a
     group without an event has one too).
 
@@ -34,7 +33,7 @@ def grouped_coverage(risk: Floats, member: Floats, outcome: Floats, weight: Floa
             raise Undefined("a group of risk has no known outcome")
         observed = float(np.sum(weight[rows] * outcome[rows])) / mass
         mean = float(risk[rows].mean())
-        spread = float(member[:, rows].mean(axis=1).std(ddof=1))
+        spread = float(jackknife_error(member[:, rows].mean(axis=1)))
         error2 = float(np.sum(weight[rows] ** 2 * risk[rows] * (1.0 - risk[rows]))) / mass**2
         covered += abs(observed - mean) <= Z90 * np.sqrt(spread**2 + error2)
     return covered / GROUPS

@@ -12,15 +12,16 @@ from riskpred.config.outcomes import OutcomesConfig
 from riskpred.errors import BundleError, InputError
 from riskpred.evaluate.censoring import CENSORED, COMPETING, OUTCOME, Floats
 from riskpred.evaluate.measure import ONLY
-from riskpred.features.batch import FeatureBatch
+from riskpred.features.batch import NO_USABLE_INPUT, FeatureBatch
 from riskpred.features.build import build
 from riskpred.features.fits import check_fits
+from riskpred.features.join import take
 from riskpred.model.bundle import Bundle
 from riskpred.model.layout import Target
 from riskpred.model.predictions import Predictions
 from riskpred.model.threads import one_thread
 from riskpred.progress import Progress, Silent
-from riskpred.records.cohort import CohortRows, cohort
+from riskpred.records.cohort import CohortRows, cohort, rows_at
 from riskpred.records.warehouse import Warehouse
 
 MODEL: Final = "riskpred"
@@ -151,6 +152,12 @@ def _predicted(
         _count_left_out(rows, left_out, outcomes, len(chunk))
         if len(rows):
             batch = build(chunk, rows, bundle.plan, warehouse.image_root)
+            usable = batch.usable
+            if not usable.all():  # as a night does: nothing to go by, no risk
+                for name, counts in left_out.items():
+                    counts[NO_USABLE_INPUT] += int((rows.eligible[name] & ~usable).sum())
+                rows, batch = rows_at(rows, np.flatnonzero(usable)), take(batch, usable)
+        if len(rows):
             parts.append(_Part.of(bundle, rows, batch, single_modalities))
         done += len(chunk)
         progress.step("evaluate: risks", done, len(subjects))

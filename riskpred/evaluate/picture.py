@@ -10,6 +10,7 @@ from riskpred.evaluate.censoring import DAYS_PER_YEAR, OUTCOME, Floats, Undefine
 from riskpred.evaluate.gather import MODEL, Evaluated
 from riskpred.evaluate.measure import MIN_EVENTS, ONLY, People
 from riskpred.evaluate.metrics import TRUTH, people_of
+from riskpred.model.risk import Z90
 
 SIZE: Final = 300
 """Side of the square plot, pixels."""
@@ -94,8 +95,8 @@ def _groups(risk: Floats, outcome: Floats, weight: Floats) -> list[dict[str, flo
             {
                 "risk": float(np.average(risk[rows], weights=weight[rows])),
                 "observed": observed,
-                "low": max(0.0, observed - 1.645 * error),
-                "high": min(1.0, observed + 1.645 * error),
+                "low": max(0.0, observed - Z90 * error),
+                "high": min(1.0, observed + Z90 * error),
             }
         )
     return found

@@ -1,9 +1,13 @@
 """The arrays a network reads: B prediction rows, by modality, with what each value was and when it was known."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+NO_USABLE_INPUT: Final = "no_usable_input"
+"""Why a row without any modality gets no risk."""
 
 
 @dataclass(frozen=True)
@@ -83,3 +87,9 @@ class FeatureBatch:
 
     def __len__(self) -> int:
         return len(self.subject_id)
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """Whether any modality is there; without one there is nothing to go by, and no risk. Shape: (B,)."""
+        usable: NDArray[np.bool_] = np.logical_or.reduce(list(self.present.values()))
+        return usable

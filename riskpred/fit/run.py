@@ -215,7 +215,7 @@ def model_card(
         ),
         "limits": [
             "Risks are associations in the training data; a reason is what the model read, not a cause.",
-            "An interval is the spread of the members, not of everything that is unknown.",
+            "An interval says how far the risk moves when a part of the people is left out, not all that is unknown.",
             "A missing modality counts as an absent term, not as a normal finding.",
         ],
         "machine": platform.machine(),

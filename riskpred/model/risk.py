@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from riskpred.model.layout import Layout, Target, running_maximum
 from riskpred.model.network import Member, Sent, SentOne
 from riskpred.model.tensors import ModalityTensors, tensors_of
 
-_Z90 = 1.645
+Z90: Final = 1.645
+"""Normal quantile of a two-sided 90 % interval."""
 _LEAST, _MOST = 1e-12, 1.0 - 1e-12
 """Risks are kept this far from 0 and 1 on the complementary log-log scale, where those two have no place."""
 
@@ -124,21 +126,34 @@ class RiskModel(nn.Module):
 
 
 def with_interval(member: NDArray[np.float64], targets: tuple[Target, ...]) -> Prediction:
-    """Mean of the members, and its 90 % interval from their spread.
+    """Mean of the members, and its 90 % interval from how far they differ.
 
-    On the complementary log-log scale: risk +- 1.645 standard errors; then the running maximum over horizons. The
-    members leave out one of R groups of subjects each, so the error is that of the delete-a-group jackknife:
-    (R - 1) / sqrt(R) times the SD of the members. (Of members that share most subjects the SD alone is too small.)
+    On the complementary log-log scale: risk +- 1.645 `jackknife_error`; then the running maximum over horizons. Not yet
+    widened to its nominal coverage.
 
     Shape: member (R, B, Q).
-    Source: Kott 2001, J Off Stat 17:521-526 (delete-a-group jackknife).
     """
     risk = member.mean(axis=0)
-    spread = _cloglog(member).std(axis=0, ddof=1) * (len(member) - 1) / np.sqrt(len(member))
+    spread = jackknife_error(_cloglog(member))
     middle = _cloglog(risk)
-    low, high = (-np.expm1(-np.exp(middle + sign * _Z90 * spread)) for sign in (-1.0, 1.0))
+    low, high = (-np.expm1(-np.exp(middle + sign * Z90 * spread)) for sign in (-1.0, 1.0))
     low, high = (running_maximum(bound, targets) for bound in (np.minimum(low, risk), np.maximum(high, risk)))
     return Prediction(risk, np.minimum(low, risk), high, member)
+
+
+def jackknife_error(member: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard error of the mean of R members that each leave out one of R groups of subjects.
+
+    It is (R - 1) / sqrt(R) times their SD. Members share most of their subjects, so their SD alone is too small.
+
+    Shape: (R, ...) -> (...).
+    Source: Kott 2001, J Off Stat 17:521-526 (delete-a-group jackknife).
+    Example:
+        >>> float(round(jackknife_error(np.array([1.0, 2.0, 3.0, 4.0])), 4))
+        1.9365
+    """
+    members = len(member)
+    return np.asarray(member.std(axis=0, ddof=1) * (members - 1) / np.sqrt(members))
 
 
 def _cloglog(risk: NDArray[np.float64]) -> NDArray[np.float64]:

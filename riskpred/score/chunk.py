@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from riskpred.features.batch import FeatureBatch
+from riskpred.features.batch import NO_USABLE_INPUT, FeatureBatch
 from riskpred.features.build import build
 from riskpred.features.change import valid_until
 from riskpred.records.chunk import STATIC, SubjectChunk
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 EXPLAINED_AT_ONCE = 128
 """Subjects whose feature reasons are held until written."""
 
-NO_USABLE_INPUT = "no_usable_input"
 NOT_FINITE = "non_finite_risk"
 
 
@@ -85,7 +84,7 @@ def judge_chunk(
             assessed = assess(bundle, batch, batch_size)
         outcome_of = np.array([names.index(outcome) for outcome, _ in targets])
         finite = np.stack([assessed.finite[:, outcome_of == o].all(axis=1) for o in range(len(names))], axis=1)
-        usable = np.any(list(batch.present.values()), axis=0)
+        usable = batch.usable
         why = np.full(finite.shape, None, dtype=object)
         why[~finite] = NOT_FINITE
         why[~usable] = NO_USABLE_INPUT

@@ -25,7 +25,7 @@ def test_exact_risks_with_agreeing_members_are_covered_nine_times_in_ten():
 def test_wrong_risks_are_covered_only_when_members_disagree_enough():
     risk, happened, weight = people(0.08)
     sure = np.stack([risk, risk])
-    unsure = np.stack([risk - 0.06, risk + 0.06])
+    unsure = np.stack([risk - 0.1, risk + 0.1])  # a jackknife error of .1
     assert grouped_coverage(risk, sure, happened, weight) < 0.4
     assert grouped_coverage(risk, unsure, happened, weight) > 0.9
 
