@@ -27,7 +27,8 @@ def check_fits(plan: FeaturePlan, warehouse: Warehouse) -> None:
             f"{warehouse.path}: unit of {_count(len(problems), 'code')} not the one the bundle was trained on.",
             wanted="values in the units of training, in the column `unit` of events",
             got=_listed(problems),
-            do="convert in ingest.yaml (`units` of these codes) and ingest again",
+            do="convert at the source, or give events a `unit` column that names the unit the values are in; where "
+            "`riskpred ingest` wrote the file: `units` of these codes in ingest.yaml, then ingest again",
         )
 
 

@@ -13,10 +13,11 @@ from riskpred.progress import Progress, Silent
 from riskpred.records.chunk import STATIC
 from riskpred.records.cohort import cohort
 from riskpred.records.image_path import image_file
-from riskpred.records.warehouse import Warehouse
+from riskpred.records.warehouse import COMPLETE_IMAGE, Warehouse
 
 MEANINGS = {
     "non_finite_values": "values that are no finite number; read as null",
+    "images_incomplete": "rows of images without image_id, subject_id, image_type or path; left out",
     "duplicate_image_ids": "rows of images whose image_id stands before",
     "subjects_without_split": "subjects that subject_splits does not name",
     "unknown_splits": "rows of subject_splits that are not train, tuning or held_out",
@@ -51,6 +52,7 @@ def inspect(warehouse: Warehouse, progress: Progress | None = None) -> dict[str,
             " FROM events GROUP BY code ORDER BY code"
         )
     ]
+    types = f"SELECT image_type, count(*) FROM images WHERE {COMPLETE_IMAGE} GROUP BY 1 ORDER BY 1"
     return {
         "warehouse": str(warehouse.path),
         "study": warehouse.study,
@@ -60,7 +62,7 @@ def inspect(warehouse: Warehouse, progress: Progress | None = None) -> dict[str,
         "image_root": str(warehouse.image_root),
         "subjects": subjects,
         "events": warehouse.event_count,
-        "images": dict(warehouse.query("SELECT image_type, count(*) FROM images GROUP BY 1 ORDER BY 1")),
+        "images": dict(warehouse.query(types)),
         "splits": dict(sorted(Counter(warehouse.splits().values()).items())),
         "codes": codes,
         "problems": _problems(warehouse, progress or Silent()),
@@ -78,7 +80,7 @@ def missed_by(config: ModelConfig, warehouse: Warehouse, progress: Progress | No
     required, optional = _feature_codes(config.features)
     labels = [code for outcome in config.outcomes.outcomes.values() for code in outcome.rule.codes]
     cohort_codes = [*config.outcomes.entry_codes, *config.outcomes.leaving_codes, *labels]
-    types = {kind for kind, _ in warehouse.query("SELECT DISTINCT image_type, 1 FROM images")}
+    types = {kind for kind, _ in warehouse.query(f"SELECT DISTINCT image_type, 1 FROM images WHERE {COMPLETE_IMAGE}")}
     wanted_types = [
         kind for spec in config.features.modalities.values() if spec.kind == "image" for kind in spec.image_types
     ]
@@ -131,7 +133,7 @@ def _problems(warehouse: Warehouse, progress: Progress) -> dict[str, int]:
         for table in ("events", "images")
     )
     lost: Counter[str] = Counter()
-    paths = warehouse.query("SELECT path FROM images")
+    paths = warehouse.query(f"SELECT path FROM images WHERE {COMPLETE_IMAGE}")
     for number, (path,) in enumerate(paths, start=1):
         found = image_file(warehouse.image_root, path)
         if isinstance(found, str):

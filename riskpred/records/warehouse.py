@@ -24,6 +24,10 @@ from riskpred.records.stream import RowFeed, Rows, decoded, joined, order, text_
 
 REQUIRED = ("events", "images", "subject_splits")
 SPLITS = ("train", "tuning", "held_out")
+_NEVER_NULL = {"events": ("subject_id", "code"), "subject_splits": ("subject_id", "split")}
+_OF_AN_IMAGE = ("image_id", "subject_id", "image_type", "path")
+COMPLETE_IMAGE = " AND ".join(f"{name} IS NOT NULL" for name in _OF_AN_IMAGE)
+"""SQL condition on `images`: the rows that are read. The others cost themselves alone: see `incomplete_images`."""
 _BATCH = 131_072
 
 
@@ -115,10 +119,15 @@ class Warehouse:
 
     @cached_property
     def subject_ids(self) -> NDArray[np.int64]:
-        """Ascending ids of everyone with an event or an image. Shape: (S,)."""
-        sql = "SELECT DISTINCT subject_id FROM (SELECT subject_id FROM events UNION ALL SELECT subject_id FROM images)"
+        """Ascending ids of everyone with an event or a row of images, be it incomplete. Shape: (S,)."""
+        sql = (
+            "SELECT DISTINCT subject_id::BIGINT FROM (SELECT subject_id FROM events UNION ALL"
+            " SELECT subject_id FROM images WHERE subject_id IS NOT NULL)"
+        )
         column = self._connection.sql(sql).to_arrow_table().column(0)
-        return np.sort(column.to_numpy().astype(np.int64))
+        # A null would turn every id into a float, and large ids into other people's.
+        assert not column.null_count, "_check_schema refuses events without a subject_id"
+        return np.sort(column.to_numpy())
 
     @property
     def subject_count(self) -> int:
@@ -151,19 +160,40 @@ class Warehouse:
     def problems(self) -> dict[str, int]:
         """What is wrong but does not stop reading: name -> how many, only where there are any.
 
-        non_finite_values are read as null. duplicate_image_ids, subjects_without_split, unknown_splits: as named.
+        non_finite_values are read as null. images_incomplete: rows of images left out, see `incomplete_images`.
+        duplicate_image_ids, subjects_without_split, unknown_splits: as named.
         events_unsorted: 1 where every pass has to sort.
         """
         self._dictionary  # noqa: B018  (counts the non-finite values)
         names = ", ".join(f"'{name}'" for name in SPLITS)
         found = {
             "non_finite_values": self._non_finite,
-            "duplicate_image_ids": self._one("SELECT count(*) - count(DISTINCT image_id) FROM images"),
+            "images_incomplete": self._one(f"SELECT count(*) FROM images WHERE NOT ({COMPLETE_IMAGE})"),
+            "duplicate_image_ids": self._one("SELECT count(image_id) - count(DISTINCT image_id) FROM images"),
             "subjects_without_split": len(set(self.subject_ids.tolist()) - self.splits().keys()),
             "unknown_splits": self._one(f"SELECT count(*) FROM subject_splits WHERE split NOT IN ({names})"),
             "events_unsorted": int(not self.clustered),
         }
         return {name: count for name, count in found.items() if count}
+
+    def incomplete_images(self) -> list[tuple[str, int | None, str]]:
+        """Rows of images that are left out because a column is null, in the table's order.
+
+        Returns: (row_key, subject_id or None, field) of each; row_key: the image_id, or where that is null the number
+            of the row, the first being 1; field: the column that is null, or several with commas between.
+        """
+        rows = self._rows(
+            f"SELECT number, {', '.join(_OF_AN_IMAGE)} FROM (SELECT *, row_number() OVER () AS number FROM images)"
+            f" WHERE NOT ({COMPLETE_IMAGE}) ORDER BY number"
+        )
+        return [
+            (
+                str(number if values[0] is None else values[0]),
+                values[1],
+                ", ".join(name for name, value in zip(_OF_AN_IMAGE, values, strict=True) if value is None),
+            )
+            for number, *values in rows
+        ]
 
     def splits(self) -> dict[int, str]:
         """Split of each subject: train, tuning, held_out; {} where the table is empty.
@@ -285,7 +315,7 @@ class Warehouse:
         sha256 = "sha256" if "sha256" in self._tables["images"] else "NULL::VARCHAR"
         sql = (
             f"SELECT image_id, subject_id::BIGINT, epoch_us(time), image_type, path, {sha256} FROM images"
-            f" WHERE subject_id BETWEEN {wanted[0]} AND {wanted[-1]}"
+            f" WHERE subject_id BETWEEN {wanted[0]} AND {wanted[-1]} AND {COMPLETE_IMAGE}"
             " ORDER BY subject_id, time NULLS FIRST, image_id, path, image_type"
         )
         batches = self._connection.cursor().sql(sql).to_arrow_reader(_BATCH)
@@ -314,13 +344,19 @@ class Warehouse:
         for name in (*REQUIRED, "ingests"):
             if name in self._tables:
                 check_columns(table_schema("warehouse", name), self._tables[name], str(self.path))
-        nulls = self._one("SELECT count(*) FROM events WHERE subject_id IS NULL OR code IS NULL")
-        endless = self._one("SELECT count(*) FROM events WHERE isinf(time)")
-        if nulls or endless:
+        for table, names in _NEVER_NULL.items():
+            self._refuse_rows(table, {f"without {name}": f"{name} IS NULL" for name in names})
+        self._refuse_rows("events", {"with an infinite time": "isinf(time)"})
+
+    def _refuse_rows(self, table: str, conditions: dict[str, str]) -> None:
+        """Raises: InputError, when one of the SQL conditions holds for a row; the keys say it in words."""
+        counts = {words: self._one(f"SELECT count(*) FROM {table} WHERE {sql}") for words, sql in conditions.items()}
+        if any(counts.values()):
             raise InputError(
-                f"{self.path}: {nulls + endless:,} rows of events cannot be used.",
-                wanted="a subject_id and a code in every row, and a finite time or null",
-                got=f"{nulls:,} rows without subject_id or code, {endless:,} with an infinite time",
+                f"{self.path}: rows of {table} cannot be used.",
+                wanted=f"a {' and a '.join(_NEVER_NULL[table])} in every row"
+                + (", and a time that is finite or null" if "time" in self._tables[table] else ""),
+                got=", ".join(f"{count:,} rows {words}" for words, count in counts.items() if count),
                 do="ingest again, or correct the tool that wrote the table",
             )
 

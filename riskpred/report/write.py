@@ -1,11 +1,13 @@
 """Writes a report: chooses the subjects, renders beside the target folder, moves the files in when all are there."""
 
+import fcntl
+import os
 import re
 import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from riskpred.report.render import GENERATOR, index_page, page
 from riskpred.report.summarise import run_facts, summarise
 
 _PAGE = re.compile(r"[0-9a-f]{12}\.html")
+_STAGING = ".riskpred-report-"
+_LOCK = ".lock"
 _AT_ONCE = 200
 """Subjects whose rows are held in memory together."""
 
@@ -110,21 +114,52 @@ def _render(
 
 @contextmanager
 def _staging(into: Path) -> Iterator[Path]:
-    """A new empty folder on the same disk (a hidden one inside `into`), removed at the end whatever happens."""
+    """A new folder on the same disk (a hidden one inside `into`), removed at the end whatever happens.
+
+    A process that is killed cannot remove its own: the next report does, for a page of a patient must not lie there
+    unseen. While its maker lives the folder's lock file is locked; the system unlocks it when the maker dies.
+    """
     if into.exists() and not into.is_dir():
         raise OutputError(f"{into}: is a file.", wanted="a folder for the report", do="give another --into")
     made = not into.exists()
     try:
         into.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".riskpred-report-", dir=into))
+        _remove_abandoned(into)
+        folder = Path(tempfile.mkdtemp(prefix=_STAGING, dir=into))
+        lock = _lock(folder)
     except OSError as error:
         raise _not_writable(into, error) from None
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
         if made and not any(into.iterdir()):
             into.rmdir()
+
+
+def _lock(folder: Path) -> int:
+    """Descriptor of the folder's lock file, which appears under its name only once it is locked."""
+    made = folder / f"{_LOCK}.new"
+    lock = os.open(made, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    made.rename(folder / _LOCK)
+    return lock
+
+
+def _remove_abandoned(into: Path) -> None:
+    for folder in into.glob(f"{_STAGING}*"):
+        try:
+            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            continue  # about to be made and still empty, not a folder of ours, or another user's
+        try:
+            # Whoever makes a report there right now keeps the lock, or has just removed the folder.
+            with suppress(BlockingIOError, FileNotFoundError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+        finally:
+            os.close(lock)
 
 
 def _publish(staging: Path, into: Path, written: Sequence[str]) -> None:

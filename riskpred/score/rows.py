@@ -140,6 +140,23 @@ def reject_rows(night: Night, rejects: Sequence[InputReject]) -> pa.Table:
     )
 
 
+def incomplete_image_rows(night: Night, incomplete: Sequence[tuple[str, int | None, str]]) -> pa.Table:
+    """Rows of rejects: rows of images that no one could read. `incomplete`: of `Warehouse.incomplete_images`."""
+    keys, subjects, fields = zip(*incomplete, strict=True) if incomplete else ((), (), ())
+    return _table(
+        "rejects",
+        {
+            "run_id": _same(night.run_id, len(incomplete)),
+            "source": _same("images", len(incomplete)),
+            "row_key": keys,
+            "subject_id": subjects,
+            "reason": _same("incomplete_row", len(incomplete)),
+            "field": fields,
+            "wanted": _same("a value", len(incomplete)),
+        },
+    )
+
+
 def pseudonym_rows(night: Night, subject_id: NDArray[np.int64], names: Sequence[str]) -> pa.Table:
     """Rows of pseudonyms."""
     return _table(

@@ -24,7 +24,14 @@ from riskpred.score.chunk import EXPLAINED_AT_ONCE, Judged, judge_chunk
 from riskpred.score.ledger import Ledger, read_back, write_ledger
 from riskpred.score.plan import Night, now_us, plan_night
 from riskpred.score.pseudonyms import kept_salt, pseudonyms
-from riskpred.score.rows import eligibility_rows, pseudonym_rows, receipt_rows, reject_rows, risk_rows
+from riskpred.score.rows import (
+    eligibility_rows,
+    incomplete_image_rows,
+    pseudonym_rows,
+    receipt_rows,
+    reject_rows,
+    risk_rows,
+)
 from riskpred.score.select import TopSubjects
 from riskpred.score.store import Store
 from riskpred.score.timing import Stopwatch
@@ -165,6 +172,9 @@ class _Writer:
         """First pass: every row but feature reasons and evidence. Returns the subjects to explain."""
         salt = kept_salt(self._store.connection)
         top, scored_at = TopSubjects(explain), now_us()
+        with self._watch("write"):
+            # Once a night: such a row may belong to nobody, so no chunk would bring it.
+            self._store.append("rejects", incomplete_image_rows(self._night, self._source.incomplete_images()))
         done, total = 0, self._source.subject_count
         self._progress.step("score", done, total)
         for judged in self._judged(None):

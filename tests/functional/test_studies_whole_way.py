@@ -46,9 +46,9 @@ def test_the_whole_way(
         ).fetchall()
         pairs = night.execute("SELECT count(*) FROM (SELECT DISTINCT subject_id, outcome FROM risk_scores)").fetchall()
         off = night.execute(
-            "SELECT max(abs(100 * (risk - reference_risk) - points)) FROM risk_scores JOIN (SELECT subject_id, "
-            "outcome, horizon_years, sum(contribution) AS points FROM explanations WHERE level = 'modality' GROUP BY ALL) "
-            "USING (subject_id, outcome, horizon_years)"
+            "SELECT max(abs(100 * (risk - reference_risk) - points)) FROM risk_scores JOIN "
+            "(SELECT subject_id, outcome, horizon_years, sum(contribution) AS points FROM explanations "
+            "WHERE level = 'modality' GROUP BY ALL) USING (subject_id, outcome, horizon_years)"
         ).fetchall()
     assert wrong == [(0,)]
     assert pairs == [(first["scored_pairs"],)]

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ import polars as pl
 
 from riskpred.config.ingest import IngestConfig
 from riskpred.config.study import load_ingest
-from riskpred.errors import ConfigError, InputError
+from riskpred.errors import ConfigError, InputError, OutputError
 from riskpred.progress import Progress, Silent
 from riskpred.records.ingest.account import SourceCount, check_limits
 from riskpred.records.ingest.identifiers import SUBJECT
@@ -22,6 +23,7 @@ from riskpred.records.ingest.staging import Staging
 from riskpred.records.ingest.times import microseconds
 from riskpred.records.publish import staged
 from riskpred.records.splits import assigned
+from riskpred.records.warehouse import REQUIRED, connect_readonly
 
 _COUNTS = ("rows", "facts", "events", "images", "rejects", "missing", "repeats", "ignored")
 
@@ -65,14 +67,16 @@ def run_ingest(
     Raises:
         ConfigError: ingest.yaml contradicts itself.
         InputError: a file, table or column missing or empty; a mapping rejects more than ingest.yaml allows.
-        OutputError: `into` is locked or cannot be written.
+        OutputError: `into` is locked, cannot be written, is a source, or is there and is no warehouse.
         After any of them `into` is as it was.
     """
     progress = progress or Silent()
     config = load_ingest(study)
     _check_zone(config)
     memory_mb = memory_mb or _default_memory_mb()
+    _refuse_source(into, [source])
     with staged(into, f"{memory_mb}MB") as connection:
+        _refuse_unless_warehouse(into)  # under the lock: what is there now is what would be replaced
         # Each thread of a sort needs memory of its own.
         threads = max(1, min(os.cpu_count() or 1, memory_mb // 100))
         connection.execute(f"SET threads = {threads}")
@@ -80,6 +84,7 @@ def run_ingest(
         intakes = [Intake(table, config, books) for table in config.tables]
         # Everything is looked for before anything is read: a missing column must not cost an hour.
         files = [source_files(source, intake.table, intake.columns) for intake in intakes]
+        _refuse_source(into, [file.path for found in files for file in found])
         lookups, splits = Lookups.read(source, config), split_columns(source, config)
         root = (source if source.is_dir() else source.parent).resolve()
         for intake, found in zip(intakes, files, strict=True):
@@ -164,6 +169,35 @@ def _ingests(config: IngestConfig, counts: tuple[SourceCount, ...], root: Path) 
             for name, moment in moments.items()
         },
     )
+
+
+def _refuse_source(into: Path, sources: Sequence[Path]) -> None:
+    """Raises: OutputError, when `into` is one of the files that are read."""
+    if into.is_file() and any(path.is_file() and path.samefile(into) for path in sources):
+        raise OutputError(
+            f"{into}: is the source itself; nothing was changed.",
+            wanted="another file for the warehouse",
+            do="give another --into",
+        )
+
+
+def _refuse_unless_warehouse(into: Path) -> None:
+    """Raises: OutputError, when `into` is there and has not the tables of a warehouse: it is somebody's other data."""
+    if not into.exists():
+        return
+    try:
+        with connect_readonly(into, "a warehouse to replace") as connection:
+            there = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+    except InputError as error:
+        raise OutputError(error.what, wanted=error.wanted, got=error.got, do="give another --into") from None
+    absent = [name for name in REQUIRED if name not in there]
+    if absent:
+        raise OutputError(
+            f"{into}: is there already and is a DuckDB file, but no warehouse; nothing was changed.",
+            wanted=f"a new name, or a file with the tables {', '.join(REQUIRED)} to replace",
+            got=f"no table {', '.join(absent)}",
+            do="give another --into, or remove that file yourself",
+        )
 
 
 def _refuse_empty(files: list[SourceFile], books: Books, intake: Intake) -> None:

@@ -171,6 +171,7 @@ def test_another_unit_does_not_fit(units, got):
     with pytest.raises(BundleError, match="unit of 1 code not the one") as caught:
         check_fits(plan, here)
     assert got in caught.value.message
+    assert "convert at the source, or give events a `unit` column" in caught.value.message
 
 
 def test_an_optional_code_may_be_absent_and_a_prefix_may_bring_new_codes_in_the_same_unit():

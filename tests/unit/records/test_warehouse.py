@@ -12,6 +12,7 @@ import pytest
 from riskpred.errors import InputError
 from riskpred.records.chunk import STATIC
 from riskpred.records.digest import subject_digests
+from riskpred.records.inspection import MEANINGS, inspect
 from riskpred.records.warehouse import Warehouse
 
 D1, D2 = datetime(2020, 1, 1), datetime(2020, 1, 2)
@@ -155,8 +156,21 @@ def test_splits(make_warehouse) -> None:
         ("DROP TABLE subject_splits", "no table subject_splits"),
         ("ALTER TABLE events DROP code", "no column code"),
         ("ALTER TABLE events ALTER time TYPE VARCHAR", "time is VARCHAR, not TIMESTAMP"),
-        ("ALTER TABLE events ALTER code DROP NOT NULL; UPDATE events SET code = NULL", "6 rows without subject_id"),
-        ("UPDATE events SET time = 'infinity' WHERE subject_id = 2", "2 with an infinite time"),
+        ("ALTER TABLE events ALTER code DROP NOT NULL; UPDATE events SET code = NULL", "events cannot be used"),
+        ("ALTER TABLE events ALTER code DROP NOT NULL; UPDATE events SET code = NULL", "6 rows without code"),
+        (
+            "ALTER TABLE events ALTER subject_id DROP NOT NULL; UPDATE events SET subject_id = NULL",
+            "6 rows without subject_id",
+        ),
+        (
+            "ALTER TABLE subject_splits ALTER subject_id DROP NOT NULL; INSERT INTO subject_splits VALUES (NULL, 'x')",
+            "1 rows without subject_id",
+        ),
+        (
+            "ALTER TABLE subject_splits ALTER split DROP NOT NULL; INSERT INTO subject_splits VALUES (1, NULL)",
+            "subject_splits cannot be used",
+        ),
+        ("UPDATE events SET time = 'infinity' WHERE subject_id = 2", "2 rows with an infinite time"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_reason(make_warehouse, damage: str, said: str) -> None:
@@ -167,6 +181,40 @@ def test_what_does_not_fit_is_refused_with_the_reason(make_warehouse, damage: st
         Warehouse.open(path)
     assert said in caught.value.message
     assert caught.value.exit_code == 11
+
+
+def test_a_row_of_images_without_a_value_costs_that_row_alone(make_warehouse) -> None:
+    # As floats these two would be one, and the odd one nobody's.
+    large = 2**53
+    events = [(s, D1, "LAB//A", 1.5, None, "u") for s in (1, large, large + 1)]
+    path = make_warehouse(events, [("whole", large + 1, D1, "DX", "a.png", "e" * 64)])
+    with Warehouse.open(path) as warehouse:
+        tidy = flat(warehouse, 2)
+        assert warehouse.incomplete_images() == []
+        assert "images_incomplete" not in warehouse.problems
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE OR REPLACE TABLE images AS FROM images")
+        connection.execute(
+            "INSERT INTO images VALUES (NULL, 1, NULL, 'DX', 'b.png', NULL),"
+            " ('nobody', NULL, NULL, 'DX', 'c.png', NULL),"
+            " ('kind', 1, NULL, NULL, 'd.png', NULL), ('two', 9, NULL, NULL, NULL, NULL)"
+        )
+    with Warehouse.open(path) as warehouse:
+        assert warehouse.subject_ids.dtype == np.int64
+        assert warehouse.subject_ids.tolist() == [1, 9, large, large + 1]
+        assert flat(warehouse, 2) == tidy
+        assert warehouse.incomplete_images() == [
+            ("2", 1, "image_id"),
+            ("nobody", None, "subject_id"),
+            ("kind", 1, "image_type"),
+            ("two", 9, "image_type, path"),
+        ]
+        assert warehouse.problems["images_incomplete"] == 4
+        assert "duplicate_image_ids" not in warehouse.problems
+        found = inspect(warehouse)
+        assert found["images"] == {"DX": 1}
+        assert found["problems"]["images_incomplete"] == 4
+        assert found["problems"].keys() <= MEANINGS.keys()
 
 
 def test_optional_columns_may_be_absent_and_others_there(make_warehouse) -> None:

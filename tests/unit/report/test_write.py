@@ -1,5 +1,6 @@
 """A report is there whole or not at all, under pseudonyms, and leaves what is not its own."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -79,6 +80,33 @@ def test_ctrl_c_leaves_the_old_report(tmp_path: Path, scores: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write_report(scores, tmp_path / "fresh", each=stop)
     assert not (tmp_path / "fresh").exists()
+
+
+def test_what_a_killed_report_left_is_removed_by_the_next(tmp_path: Path, scores: Path) -> None:
+    into = tmp_path / "r"
+    code = (
+        "import os, signal, sys; from pathlib import Path; from riskpred.report.write import write_report\n"
+        "write_report(Path(sys.argv[1]), Path(sys.argv[2]), each=lambda _: os.kill(os.getpid(), signal.SIGKILL))"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(scores), str(into)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    [left] = into.iterdir()
+    assert list(left.glob("*.html")), "a page of a patient lies there"
+    (into / ".riskpred-report-notes").write_text("a file is not ours")
+    running: list[set[str]] = []
+
+    def another(summary: dict[str, Any]) -> None:
+        if not running:  # a report that is being made keeps its folder while another one is written
+            running.append(_names(into))
+            write_report(scores, into, top=2)
+            running.append(_names(into))
+
+    write_report(scores, into, top=3, each=another)
+    [folder] = running[0] - {".riskpred-report-notes"}
+    assert folder.startswith(".riskpred-report-")
+    assert folder != left.name
+    assert folder in running[1]
+    assert {name for name in _names(into) if name.startswith(".")} == {".riskpred-report-notes"}
 
 
 def test_a_target_that_cannot_be_written(tmp_path: Path, scores: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pytest
 
@@ -263,3 +264,27 @@ def test_a_risk_that_is_not_finite_costs_that_subject_alone(
     assert len(lost) == 1
     assert summary.pairs["cancer"] == {"out_of_scope": 3, "rejected": 2, "scored": 59}
     assert rows(into, f"SELECT count(*) FROM risk_scores WHERE subject_id = {lost[0][0]}") == [(0,)]
+
+
+def test_a_row_of_images_without_a_value_is_a_reject_and_costs_nobody_else(
+    tmp_path: Path, small_hospital: Any, night: Night, rows: Rows
+) -> None:
+    warehouse = small_hospital.write("w.duckdb")
+    whole = night(warehouse, tmp_path / "whole.duckdb").ledger
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute("CREATE OR REPLACE TABLE images AS FROM images")
+        before = connection.execute("SELECT count(*) FROM images").fetchall()[0][0]
+        connection.execute(
+            "INSERT INTO images (image_id, subject_id, image_type, path) VALUES"
+            " ('nobody', NULL, 'DX', 'a.png'), (NULL, 120, 'DX', 'a.png'), ('lost', 121, 'DX', NULL)"
+        )
+    into = tmp_path / "scores.duckdb"
+    ledger = night(warehouse, into, chunk_size=16).ledger
+    incomplete = "SELECT * EXCLUDE (run_id) FROM rejects WHERE reason = 'incomplete_row' ORDER BY row_key"
+    assert rows(into, incomplete) == [
+        ("images", str(before + 2), 120, "incomplete_row", "image_id", "a value"),
+        ("images", "lost", 121, "incomplete_row", "path", "a value"),
+        ("images", "nobody", None, "incomplete_row", "subject_id", "a value"),
+    ]
+    counts = ("subjects", "scored_pairs", "rejected_pairs", "risk_rows", "content_digest")
+    assert {name: ledger[name] for name in counts} == {name: whole[name] for name in counts}

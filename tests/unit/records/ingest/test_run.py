@@ -9,7 +9,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from riskpred.errors import ConfigError, InputError
+from riskpred.errors import ConfigError, InputError, OutputError
 from riskpred.records.ingest import run, run_ingest
 from riskpred.records.publish import staged
 from riskpred.records.warehouse import Warehouse
@@ -331,3 +331,43 @@ def test_a_source_larger_than_the_memory_allowed(ingest, tmp_path: Path) -> None
     assert sorted(p.name for p in tmp_path.iterdir()) == ["source", "study", "w.duckdb"]
     with Warehouse.open(path) as warehouse:
         assert warehouse.problems == {}
+
+
+def test_a_database_that_is_no_warehouse_is_never_replaced(ingest, tmp_path: Path) -> None:
+    into = tmp_path / "w.duckdb"
+    with duckdb.connect(str(into)) as connection:
+        connection.execute("CREATE TABLE events (x INTEGER); CREATE TABLE risk_scores (x INTEGER)")
+    before = into.read_bytes()
+    with pytest.raises(OutputError, match="no table images, subject_splits") as caught:
+        ingest({"labs.csv": HEADER + "1,2020-01-01,chol,5,mmol/L\n"}, LONG)
+    assert caught.value.exit_code == 15
+    assert into.read_bytes() == before
+    into.unlink()
+    for _ in range(2):  # a warehouse is replaced
+        assert ingest({"labs.csv": HEADER + "1,2020-01-01,chol,5,mmol/L\n"}, LONG)[0].events == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "study", "w.duckdb"]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_source_is_never_replaced(tmp_path: Path, folder: bool) -> None:
+    source, study = tmp_path / "source", tmp_path / "study"
+    source.mkdir()
+    study.mkdir()
+    into = source / "in.duckdb"
+    with duckdb.connect(str(into)) as connection:
+        # It could be taken for a warehouse.
+        connection.execute("CREATE TABLE labs AS SELECT 1 AS id, '2020-01-01' AS at, 'chol' AS test, 5 AS value")
+        connection.execute("ALTER TABLE labs ADD COLUMN unit VARCHAR DEFAULT 'mmol/L'")
+        for table in ("events", "images", "subject_splits"):
+            connection.execute(f"CREATE TABLE {table} (x INTEGER)")
+    before = into.read_bytes()
+    file = "    file: in.duckdb\n" if folder else ""
+    (study / "ingest.yaml").write_text(
+        "study: made\n" + LONG.replace("    file: labs.csv\n", file + "    table: labs\n")
+    )
+    (tmp_path / "link.duckdb").symlink_to(into)
+    for target in (into, tmp_path / "link.duckdb"):
+        with pytest.raises(OutputError, match="is the source itself"):
+            run_ingest(str(study), source if folder else into, target)
+    assert into.read_bytes() == before
+    assert run_ingest(str(study), source if folder else into, tmp_path / "w.duckdb").events == 1
