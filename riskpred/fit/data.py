@@ -28,12 +28,14 @@ class Rows:
     """N prediction rows with what followed, by subject_id, then prediction_time.
 
     Shape: cause, duration_days: risk group -> (N,), as in CohortRows.   eligible: outcome -> (N,) bool.
+        together: (N,) int64, the subject's matched set or household, else the subject: rows that no fold may part.
     """
 
     batch: FeatureBatch
     cause: dict[str, NDArray[np.int8]]
     duration_days: dict[str, NDArray[np.float64]]
     eligible: dict[str, NDArray[np.bool_]]
+    together: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -48,6 +50,7 @@ class Rows:
             {name: values[index] for name, values in self.cause.items()},
             {name: values[index] for name, values in self.duration_days.items()},
             {name: values[index] for name, values in self.eligible.items()},
+            self.together[index],
         )
 
     def labels(self) -> NDArray[np.int64]:
@@ -68,6 +71,7 @@ def training_rows(
     progress = progress or Silent()
     subjects = training_subjects(warehouse)
     plan = learn_plan(config.features, warehouse, subjects)
+    groups = warehouse.groups()
     parts: list[Rows] = []
     done = 0
     for chunk in warehouse.chunks(subjects=subjects):
@@ -75,7 +79,8 @@ def training_rows(
         done += len(chunk)
         if len(found):
             batch = build(chunk, found, plan, warehouse.image_root)
-            parts.append(Rows(batch, found.cause, found.duration_days, found.eligible))
+            together = np.array([groups.get(subject, subject) for subject in batch.subject_id.tolist()], np.int64)
+            parts.append(Rows(batch, found.cause, found.duration_days, found.eligible, together))
         progress.step("read records", done, len(subjects))
     if not parts:
         raise InputError(
@@ -127,6 +132,7 @@ def joined(parts: list[Rows]) -> Rows:
         {name: np.concatenate([part.cause[name] for part in parts]) for name in first.cause},
         {name: np.concatenate([part.duration_days[name] for part in parts]) for name in first.duration_days},
         {name: np.concatenate([part.eligible[name] for part in parts]) for name in first.eligible},
+        np.concatenate([part.together for part in parts]),
     )
 
 
@@ -149,15 +155,15 @@ def counts(outcomes: OutcomesConfig, rows: Rows) -> dict[str, Any]:
 
 
 def stratified_folds(
-    subject_id: NDArray[np.int64], labels: NDArray[np.int64], folds: int, seed: int
+    together: NDArray[np.int64], labels: NDArray[np.int64], folds: int, seed: int
 ) -> NDArray[np.int64]:
-    """Fold of each row: all rows of a subject together, subjects dealt in turn within each label, by a seeded hash.
+    """Fold of each row: rows with one number (a subject, or its group) together, dealt in turn within each label.
 
-    Depends on seed, subjects and their labels only, not on row order. A subject's label is its largest.
+    Depends on seed, numbers and their labels only, not on row order. The label of several rows is their largest.
 
     Shape: (N,), (N,) -> (N,).
     """
-    subjects, position = np.unique(subject_id, return_inverse=True)
+    subjects, position = np.unique(together, return_inverse=True)
     label = np.full(len(subjects), np.iinfo(np.int64).min)
     np.maximum.at(label, position, labels)
     order = np.lexsort((subject_uniform(subjects, seed), label))

@@ -51,7 +51,7 @@ def fit_members(
     """
     model = RiskModel(config, plan, layout)
     data = training_data(model, rows)
-    fold = stratified_folds(rows.subject_id, data.strata, config.members, seed)
+    fold = stratified_folds(rows.together, data.strata, config.members, seed)
     total: list[Tensor] = [torch.zeros(()) for _ in layout.groups]
     own, own_base = list(total), list(total)
     for r in range(config.members):
@@ -97,10 +97,10 @@ def _risks(layout: Layout, maps: list[Calibration], log_rates: list[Tensor]) -> 
 def training_data(model: RiskModel, rows: Rows) -> TrainingData:
     """Rows as tensors, with labels on the model's grids."""
     labels = [labels_on(group, rows.duration_days[group.name], rows.cause[group.name]) for group in model.layout.groups]
-    return TrainingData(rows.subject_id, rows.labels(), model.tensors(rows.batch), labels)
+    return TrainingData(rows.together, rows.labels(), model.tensors(rows.batch), labels)
 
 
 def stopping_rows(data: TrainingData, share: float, seed: int) -> NDArray[np.bool_]:
     """Rows kept for early stopping: about `share` of the subjects, dealt by label so that both parts have events."""
-    stops: NDArray[np.bool_] = stratified_folds(data.subject_id, data.strata, max(2, round(1.0 / share)), seed) == 0
+    stops: NDArray[np.bool_] = stratified_folds(data.together, data.strata, max(2, round(1.0 / share)), seed) == 0
     return stops

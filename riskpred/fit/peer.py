@@ -33,12 +33,14 @@ def fit_peer(
     outcomes: OutcomesConfig,
     seed: int = 1,
     network: NetworkConfig | None = None,
+    together: NDArray[np.int64] | None = None,
 ) -> Peer:
     """The peer of a bundle, from its training rows.
 
     Args:
         duration_days, cause: per risk group, as `CohortRows` has them; rows with cause -1 are left out of that group.
         network: network.yaml, for the spline's knots and the grid of penalties; default: their defaults.
+        together: (B,) rows with one number stay in one inner fold; default: the subjects.
 
     Shape: batch of B rows; duration_days, cause (B,) per group.
     Follow-up is used to its end, not cut at the last horizon.
@@ -50,7 +52,7 @@ def fit_peer(
     parts: dict[str, CoxPart | LogisticPart] = {}
     for group in outcomes.groups:
         inside = cause[group.name] >= 0
-        folds = subject_folds(batch.subject_id[inside], FOLDS, seed)
+        folds = subject_folds((batch.subject_id if together is None else together)[inside], FOLDS, seed)
         given = matrix[inside], cause[group.name][inside]
         if group.known_at_once:
             parts[group.name] = _fit_logistic(*given, group, folds, grid)

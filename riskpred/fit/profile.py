@@ -16,7 +16,7 @@ def reference(model: RiskModel, data: TrainingData) -> Sent:
     """Mean of what each modality sends, by member, over the rows that have it: (R, 1, G), (R, 1, D); 0 if none has."""
     result: Sent = {}
     total: dict[str, SentOne] = {}
-    for rows in torch.split(torch.arange(len(data.subject_id)), _ROWS_AT_ONCE):
+    for rows in torch.split(torch.arange(len(data.together)), _ROWS_AT_ONCE):
         with torch.no_grad():
             sent = model.encode({name: given.take(rows) for name, given in data.inputs.items()})
         for name, one in sent.items():

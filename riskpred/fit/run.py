@@ -109,7 +109,9 @@ def _fit(
 
 
 def _peer(config: ModelConfig, plan: FeaturePlan, rows: Rows, seed: int) -> Peer:
-    return fit_peer(rows.batch, plan, rows.duration_days, rows.cause, config.outcomes, seed, config.network)
+    return fit_peer(
+        rows.batch, plan, rows.duration_days, rows.cause, config.outcomes, seed, config.network, rows.together
+    )
 
 
 def _cross_validate(
@@ -127,7 +129,7 @@ def _cross_validate(
     progress.step("cross-validation (fits)", 0, total)
     for repeat in range(settings.repeats):
         own_seed = seed * 7919 + repeat + 1
-        fold = stratified_folds(rows.subject_id, rows.labels(), settings.folds, own_seed)
+        fold = stratified_folds(rows.together, rows.labels(), settings.folds, own_seed)
         for left_out in range(settings.folds):
             inner, outer = np.flatnonzero(fold != left_out), np.flatnonzero(fold == left_out)
             some = rows.take(inner)

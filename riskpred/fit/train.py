@@ -28,10 +28,10 @@ _EVALUATED_AT_ONCE = 2048
 class TrainingData:
     """All rows of a fit as tensors; members train on parts of them.
 
-    Shape: subject_id, strata (N,); inputs per modality N rows; labels per group N rows.
+    Shape: together (numbers that no fold may part), strata (N,); inputs per modality N rows; labels per group N rows.
     """
 
-    subject_id: NDArray[np.int64]
+    together: NDArray[np.int64]
     strata: NDArray[np.int64]
     inputs: Mapping[str, ModalityTensors]
     labels: list[GroupLabels]
@@ -43,7 +43,7 @@ class TrainingData:
     def take(self, index: NDArray[np.int64]) -> "TrainingData":
         at = torch.from_numpy(index)
         return TrainingData(
-            self.subject_id[index],
+            self.together[index],
             self.strata[index],
             {name: given.take(at) for name, given in self.inputs.items()},
             [labels.take(at) for labels in self.labels],
@@ -99,8 +99,8 @@ def learn_preprocessing(member: Member, train: TrainingData) -> None:
 
 def choose_penalties(member: Member, data: TrainingData, grid: tuple[float, ...], seed: int) -> list[float]:
     """The ridge penalty of each cause of each group, in order."""
-    matrix = np.concatenate([np.zeros((len(data.subject_id), 0)), *_design(member, data).values()], axis=1)
-    fold = stratified_folds(data.subject_id, data.strata, _INNER_FOLDS, seed)
+    matrix = np.concatenate([np.zeros((len(data.together), 0)), *_design(member, data).values()], axis=1)
+    fold = stratified_folds(data.together, data.strata, _INNER_FOLDS, seed)
     used = _varying(matrix)
     return [
         choose_ridge(CauseData.of(matrix[:, used], labels, j), fold[labels.inside.numpy()], grid)
@@ -112,7 +112,7 @@ def choose_penalties(member: Member, data: TrainingData, grid: tuple[float, ...]
 def set_base(member: Member, data: TrainingData, penalties: list[float]) -> None:
     """Fit baseline and spline weights of every cause, all tabular modalities side by side, and store them."""
     parts = _design(member, data)
-    matrix = np.concatenate([np.zeros((len(data.subject_id), 0)), *parts.values()], axis=1)
+    matrix = np.concatenate([np.zeros((len(data.together), 0)), *parts.values()], axis=1)
     used = _varying(matrix)
     weights = np.zeros((matrix.shape[1], member.layout.causes))
     at = 0
@@ -161,7 +161,7 @@ def member_log_rates(member: Member, data: TrainingData, base_only: bool = False
     """Uncalibrated log-rates of all rows, per group (N, J, K); `base_only` leaves out all residuals."""
     found: list[list[Tensor]] = []
     additive = additive_parts(member, data)
-    for rows in torch.split(torch.arange(len(data.subject_id)), _EVALUATED_AT_ONCE):
+    for rows in torch.split(torch.arange(len(data.together)), _EVALUATED_AT_ONCE):
         with torch.no_grad():
             if base_only:
                 found.append(_base_log_rates(member, {name: part[rows] for name, part in additive.items()}, data, rows))
@@ -197,7 +197,7 @@ def _train_residuals(
     best, kept, waited = _stopping_loss(member, stop), copy.deepcopy(member.state_dict()), 0
     for _ in range(settings.epochs):
         member.train()
-        order = torch.randperm(len(train.subject_id), generator=generator)
+        order = torch.randperm(len(train.together), generator=generator)
         for rows in torch.split(order, settings.batch_size):
             inputs = {name: given.take(rows) for name, given in train.inputs.items()}
             sent = member.encode(inputs, {name: part[rows] for name, part in additive.items()})

@@ -210,6 +210,12 @@ class Warehouse:
             )
         return splits
 
+    def groups(self) -> dict[int, int]:
+        """Group of each subject that has one (matched set, household); {} without the table subject_groups."""
+        if not self.columns("subject_groups"):
+            return {}
+        return dict(self._rows("SELECT subject_id, group_id FROM subject_groups"))
+
     def chunks(self, size: int = 2048, subjects: NDArray[np.int64] | None = None) -> Iterator[SubjectChunk]:
         """Events and images of `size` subjects at a time, by ascending subject_id.
 

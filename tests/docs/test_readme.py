@@ -59,6 +59,10 @@ def test_the_query_runs_and_has_the_columns_shown() -> None:
     assert columns == [name.strip() for name in found.group(2).split("│")]
 
 
+def test_nothing_is_left_to_fill_in() -> None:
+    assert "@@" not in README.read_text(encoding="utf-8")
+
+
 def test_its_pictures_are_there() -> None:
     pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", README.read_text(encoding="utf-8"))
     assert pictures

@@ -15,7 +15,7 @@ from riskpred.config.study import load_ingest
 from riskpred.errors import ConfigError, InputError, OutputError
 from riskpred.progress import Progress, Silent
 from riskpred.records.ingest.account import SourceCount, check_limits
-from riskpred.records.ingest.identifiers import SUBJECT
+from riskpred.records.ingest.identifiers import SUBJECT, hashed_identifier
 from riskpred.records.ingest.intake import Books, Intake, Lookups
 from riskpred.records.ingest.lookups import split_columns
 from riskpred.records.ingest.sources import SourceFile, source_files
@@ -126,9 +126,14 @@ def _finish(
             got=", ".join(f"{count.source}: {count.missing:,} missing, {count.ignored:,} ignored" for count in counts),
             do="check the columns that ingest.yaml names",
         )
-    splits = _splits(config, subjects, columns)
+    groups = _by_subject(columns, "group")
+    splits = assigned(config.splits, subjects, _by_subject(columns, "value"), groups)
     schema = {"subject_id": pl.Int64, "split": pl.String}
     staging.write("subject_splits", pl.DataFrame({"subject_id": subjects, "split": splits}, schema=schema))
+    grouped = {subject: hashed_identifier(group) for subject in subjects if (group := groups.get(subject)) is not None}
+    schema = {"subject_id": pl.Int64, "group_id": pl.Int64}
+    written = {"subject_id": list(grouped), "group_id": list(grouped.values())}
+    staging.write("subject_groups", pl.DataFrame(written, schema=schema))
     staging.write("ingests", _ingests(config, counts, root))
     progress.step("sort and write", 1, 1)
     return IngestSummary(
@@ -143,13 +148,9 @@ def _finish(
     )
 
 
-def _splits(config: IngestConfig, subjects: list[int], columns: pl.DataFrame | None) -> list[str]:
-    values: dict[int, str | None] = {}
-    groups: dict[int, str | None] = {}
-    if columns is not None:
-        values = dict(columns.select(SUBJECT, "value").iter_rows())
-        groups = dict(columns.select(SUBJECT, "group").iter_rows())
-    return assigned(config.splits, subjects, values, groups)
+def _by_subject(columns: pl.DataFrame | None, name: str) -> dict[int, str | None]:
+    """Text of one of the columns that decide splits, by subject."""
+    return {} if columns is None else dict(columns.select(SUBJECT, name).iter_rows())
 
 
 def _ingests(config: IngestConfig, counts: tuple[SourceCount, ...], root: Path) -> pl.DataFrame:

@@ -67,7 +67,7 @@ def other_labels(rows: Rows, here: NDArray[np.bool_]) -> Rows:
         name: np.where(here & (now >= 0), now.max() - now, now).astype(np.int8) for name, now in rows.cause.items()
     }
     days = {name: np.where(here, 0.5 * now, now) for name, now in rows.duration_days.items()}
-    return Rows(rows.batch, cause, days, rows.eligible)
+    return Rows(rows.batch, cause, days, rows.eligible, rows.together)
 
 
 def other_inputs(rows: Rows, here: NDArray[np.bool_]) -> Rows:
@@ -78,7 +78,7 @@ def other_inputs(rows: Rows, here: NDArray[np.bool_]) -> Rows:
     values[here, :3] = 3 * values[here, :3] + 2
     inputs = {**rows.batch.inputs, "tabular": TabularInput(values, tabular.time)}
     batch = dataclasses.replace(rows.batch, inputs=inputs)
-    return Rows(batch, rows.cause, rows.duration_days, rows.eligible)
+    return Rows(batch, rows.cause, rows.duration_days, rows.eligible, rows.together)
 
 
 def same(one: Fitted, other: Fitted, member: int) -> bool:
@@ -110,7 +110,7 @@ def test_a_member_is_given_nobody_of_its_fold(
     train = members.train_member
 
     def noted(config: Any, plan: Any, layout: Any, data: TrainingData, stops: NDArray[np.bool_], *more: Any) -> Any:
-        given.append((set(data.subject_id.tolist()), int(stops.sum())))
+        given.append((set(data.together.tolist()), int(stops.sum())))
         return train(config, plan, layout, data, stops, *more)
 
     monkeypatch.setattr(members, "train_member", noted)

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,6 +67,7 @@ def test_it_learns_what_is_there_and_nothing_that_is_not(
         {name: cause[order] for name, cause in rows.cause.items()},
         {name: days[order] for name, days in rows.duration_days.items()},
         rows.eligible,
+        rows.together,
     )
     noise = fit_members(quick, plan, learn_layout(outcomes, permuted, quick.intervals), permuted, seed=1)
     event = permuted.cause["both"] == 1
@@ -97,6 +99,18 @@ def test_folds_keep_subjects_whole_and_spread_events() -> None:
     order = np.random.default_rng(0).permutation(150)
     assert (stratified_folds(subject[order], labels[order], 5, seed=4) == fold[order]).all()
     assert (stratified_folds(subject, labels, 5, seed=5) != fold).any()
+
+
+def test_no_fold_parts_a_group(make_rows, quick, plan, outcomes) -> None:
+    rows = make_rows(400)
+    pairs = replace(rows, together=np.unique(rows.subject_id, return_inverse=True)[1] // 2)
+    fitted = fit_members(quick, plan, learn_layout(outcomes, pairs, quick.intervals), pairs, seed=1)
+    stops = stopping_rows(training_data(fitted.model, pairs), 0.15, seed=3)
+    for dealt in (fitted.fold, stops):
+        low = {pair: dealt[pairs.together == pair].min() for pair in pairs.together}
+        assert all(dealt[i] == low[pair] for i, pair in enumerate(pairs.together))
+    alone = fit_members(quick, plan, learn_layout(outcomes, rows, quick.intervals), rows, seed=1)
+    assert any(len(set(alone.fold[pairs.together == pair])) > 1 for pair in np.unique(pairs.together))
 
 
 def test_stopping_rows_hold_about_their_share_of_subjects_and_events(fitted: Fitted, rows: Rows) -> None:

@@ -274,6 +274,9 @@ def test_splits_by_group_and_by_column(ingest, rows) -> None:
     _, path = ingest({"labs.csv": text}, LONG + "splits: {table: labs, group: pair}\n")
     pairs = rows(path, "SELECT count(DISTINCT split) FROM subject_splits GROUP BY subject_id // 2")
     assert set(pairs) == {(1,)}
+    groups = rows(path, "SELECT count(DISTINCT group_id), count(*) FROM subject_groups GROUP BY subject_id // 2")
+    assert set(groups) == {(1, 2)}
+    assert rows(path, "SELECT count(DISTINCT group_id) FROM subject_groups") == [(150,)]
     config = LONG + "splits: {table: labs, column: cycle, values: {7: train_or_tuning, 8: train, 9: held_out}}\n"
     _, path = ingest({"labs.csv": text}, config)
     assert rows(path, "SELECT DISTINCT subject_id % 3, split FROM subject_splits ORDER BY ALL") == [
