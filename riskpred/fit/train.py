@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from riskpred.config.network import NetworkConfig, Training
 from riskpred.features.plan import FeaturePlan
-from riskpred.fit.base import CauseData, choose_ridge, fit_cause
 from riskpred.fit.data import stratified_folds
 from riskpred.fit.losses import GroupLabels, negative_log_likelihood
+from riskpred.fit.spline_base import CauseData, choose_ridge, fit_cause
 from riskpred.model.layout import Layout
 from riskpred.model.network import Member
 from riskpred.model.tabular import TabularEncoder

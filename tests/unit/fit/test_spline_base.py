@@ -4,8 +4,8 @@ import math
 import numpy as np
 import pytest
 
-from riskpred.fit.base import CauseData, choose_ridge, fit_base, fit_cause, log_likelihood
 from riskpred.fit.losses import labels_on
+from riskpred.fit.spline_base import CauseData, choose_ridge, fit_base, fit_cause, log_likelihood
 from riskpred.model.layout import DAYS_PER_YEAR, GroupGrid
 
 GRID = GroupGrid("x", ("x",), ("x", "death"), False, (4.0,), (0.0, 0.5, 1.0, 2.0, 4.0))
