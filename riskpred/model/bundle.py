@@ -34,8 +34,8 @@ FILES: Final = frozenset(
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """A fitted model with all that is needed to use and to judge it; made by `load_bundle` and `fit`.
+class Contents:
+    """All that a bundle holds, and `write_bundle` writes.
 
     reference: mean of what each modality sends over training rows that have it: (R, 1, G), (R, 1, D).
     baseline: attribution baseline of each modality, in the form of `ModalityTensors.values` without rows (and steps):
@@ -43,8 +43,6 @@ class Bundle:
     counts: rows, subjects and events in training, as in manifest.json.
     """
 
-    path: Path
-    sha256: str
     name: str
     version: str
     created_at: str
@@ -55,12 +53,23 @@ class Bundle:
     model: RiskModel
     card: dict[str, Any]
     reference: Sent
-    baseline: dict[str, Tensor]
+    baseline: Mapping[str, Tensor]
     peer: Peer
     out_of_fold: Predictions
     cross_validation: Predictions | None
     salt: bytes
     trained_on: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Bundle(Contents):
+    """A fitted model with all that is needed to use and to judge it; made by `load_bundle` and `fit`.
+
+    sha256: of manifest.json, which names every other file's.
+    """
+
+    path: Path
+    sha256: str
     reference_group: str = field(default=REFERENCE_GROUP)
 
     @cached_property
@@ -93,28 +102,6 @@ def subject_hashes(salt: bytes, site: str, subject_ids: Sequence[int] | NDArray[
         return digest.digest()[:8]
 
     return np.frombuffer(b"".join(one(subject) for subject in subject_ids), dtype="<i8").astype(np.int64)
-
-
-@dataclass(frozen=True)
-class Contents:
-    """All that `write_bundle` writes; fields as in `Bundle`."""
-
-    name: str
-    version: str
-    created_at: str
-    seed: int
-    counts: dict[str, Any]
-    config: ModelConfig
-    plan: FeaturePlan
-    model: RiskModel
-    card: dict[str, Any]
-    reference: Sent
-    baseline: Mapping[str, Tensor]
-    peer: Peer
-    out_of_fold: Predictions
-    cross_validation: Predictions | None
-    salt: bytes
-    trained_on: NDArray[np.int64]
 
 
 def write_bundle(target: Path, contents: Contents) -> None:
