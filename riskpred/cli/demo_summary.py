@@ -160,7 +160,9 @@ def _dirt(folder: Path, planted: "Sequence[Planted]") -> list[dict[str, Any]]:
 def _discrimination(metrics: "Sequence[Metric]") -> list[dict[str, Any]]:
     rows = []
     for outcome in dict.fromkeys(row["outcome"] for row in metrics):
-        of = [row for row in metrics if row["outcome"] == outcome and row["subgroup"] is None]
+        of = [
+            row for row in metrics if row["outcome"] == outcome and row["subgroup"] is None and not row["blanking_days"]
+        ]
         longest = max(row["horizon_years"] for row in of)
         at = {(row["model"], row["metric"]): row for row in of if row["horizon_years"] == longest}
         models = list(dict.fromkeys(model for model, _ in at))

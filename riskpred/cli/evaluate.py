@@ -1,8 +1,8 @@
-"""The verb `evaluate`: what a bundle is worth on people it never saw, beside its peer."""
+"""The verb `evaluate`: what a bundle is worth on people it never saw, beside its peer and any other model."""
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +21,26 @@ def evaluate(
     into: Annotated[
         Path | None, typer.Option(help="Also write a self-contained HTML page.", metavar="FILE.html")
     ] = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Another bundle, or a table of predictions (Parquet or CSV: subject_id, outcome, horizon_years, risk "
+            "or predicted_boolean_probability; prediction_time, model) to compare on the same rows; repeatable.",
+            metavar="OTHER",
+        ),
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="Also write every risk with what followed, for meds-evaluation.", metavar="FILE.parquet"),
+    ] = None,
+    external: Annotated[
+        bool,
+        typer.Option(
+            "--external",
+            help="How these people differ from those in training, and what recalibration would change (always done "
+            "on a warehouse of another site).",
+        ),
+    ] = False,
     truth: Annotated[
         Path | None,
         typer.Option(help="truth.parquet of a simulated hospital, to compare with.", metavar="FILE"),
@@ -30,34 +50,56 @@ def evaluate(
     ] = False,
     image_root: Annotated[Path | None, typer.Option(help="Folder of the image files.", metavar="DIR")] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and of the simulated floor.", metavar="N")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help='Print {"metrics": [...]}, unrounded, on stdout.')] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help='Print {"metrics": [...]}, unrounded, on stdout; also "site": {...} on another site, and "notes" and '
+            '"left_out" (by outcome and reason) beside another model.',
+        ),
+    ] = False,
 ) -> None:
     """Discrimination, accuracy and calibration with 90 % intervals, by outcome, horizon and what was there.
 
-    Refuses a split that holds people the bundle was trained on (exit 12).
+    Refuses a split that holds people the bundle, or a bundle it is compared with, was trained on (exit 12).
 
-    Example: riskpred evaluate bundle/ warehouse.duckdb --into evaluation.html
+    Example: riskpred evaluate bundle/ warehouse.duckdb --against last-year/ --into evaluation.html
     """
     from riskpred.cli.progress import Shown
+    from riskpred.evaluate.against import measured, with_others
     from riskpred.evaluate.gather import gather
-    from riskpred.evaluate.metrics import metrics
     from riskpred.evaluate.page import page, write_page
+    from riskpred.evaluate.predictions import write_predictions
     from riskpred.evaluate.summary import summarise, text_table
+    from riskpred.evaluate.transport import compare_site, is_external, text_of, view
     from riskpred.evaluate.truth import with_truth
+    from riskpred.fit.recalibrate_site import trial
     from riskpred.model.bundle import load_bundle
     from riskpred.records.warehouse import Warehouse
 
     model = load_bundle(bundle)
+    site: dict[str, Any] | None = None
     with Shown() as progress:
         with Warehouse.open(warehouse, image_root) as opened:
             alone = modalities or truth is not None
             evaluated = gather(model, opened, split, progress, single_modalities=alone)
+            evaluated = with_others(model, evaluated, opened, against or (), progress)
+            kept = evaluated.prediction_time is None  # the bundle's own people: of no other site
+            if external or (is_external(model, opened) and not kept):
+                site = compare_site(model, evaluated, opened, seed, progress)
+                site["recalibration"] = trial(model, evaluated, opened, seed, progress)
         if truth is not None:
             evaluated = with_truth(evaluated, truth)
-        rows = metrics(evaluated, seed=seed, progress=progress)
+        judged, rows = measured(evaluated, seed=seed, progress=progress)
+    if predictions is not None:
+        write_predictions(evaluated, predictions)
+    extra = {"site": view(site)} if site else {}
     if into is not None:
-        write_page(page(evaluated, rows), into)
+        write_page(page(judged, rows, extra=extra), into)
     if as_json:
-        typer.echo(json.dumps({"metrics": rows}, ensure_ascii=False, allow_nan=False))
-    else:
-        typer.echo(text_table(summarise(evaluated, rows)))
+        done: dict[str, Any] = {"metrics": rows} | ({"site": site} if site else {})
+        done |= {"notes": evaluated.notes, "left_out": evaluated.left_out} if against else {}
+        typer.echo(json.dumps(done, ensure_ascii=False, allow_nan=False))
+        return
+    above, below = text_of(extra["site"]) if site else ("", "")
+    typer.echo("\n\n".join(part for part in (above, text_table(summarise(judged, rows)), below) if part))

@@ -1,29 +1,101 @@
-"""`riskpred fit`: a study's YAML and a warehouse to a bundle."""
+"""`riskpred fit`: a study's YAML and a warehouse to a bundle, or a bundle and another site's warehouse to a bundle."""
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from riskpred.errors import UsageError
+
+if TYPE_CHECKING:
+    from riskpred.model.bundle import Bundle
+
 
 def fit(
-    study: Annotated[str, typer.Argument(help="A packaged study's name, or a folder of YAML.")],
-    warehouse: Annotated[Path, typer.Argument(help="DuckDB file written by `riskpred ingest`.")],
+    study: Annotated[
+        str,
+        typer.Argument(
+            help="A packaged study's name, or a folder of YAML. Not with --recalibrate: WAREHOUSE comes first then.",
+            metavar="[STUDY]",
+        ),
+    ],
     into: Annotated[Path, typer.Option(help="Folder of the bundle; a bundle that is there is replaced.")],
-    seed: Annotated[int, typer.Option(help="The same seed and data give the same model.")] = 1,
+    warehouse: Annotated[
+        Path | None, typer.Argument(help="DuckDB file written by `riskpred ingest`.", metavar="WAREHOUSE")
+    ] = None,
+    recalibrate: Annotated[
+        Path | None,
+        typer.Option(
+            help="Fit no network: refit intercept and slope of each cause of this bundle to the warehouse's train and "
+            "tuning subjects, whom it never saw.",
+            metavar="BUNDLE",
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="The same seed and data give the same model. Recalibration draws nothing.")
+    ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Fit a study's model on the train and tuning splits of a warehouse.
+    """Fit a study's model on the train and tuning splits of a warehouse, or recalibrate a bundle to another site.
 
     Example: riskpred fit nafld nafld.duckdb --into nafld-bundle
+
+    Another site: riskpred fit --recalibrate nafld-bundle other.duckdb --into other-bundle
     """
+    if recalibrate is not None:
+        if warehouse is not None:
+            raise UsageError(
+                "fit --recalibrate takes one argument.",
+                wanted="riskpred fit --recalibrate BUNDLE WAREHOUSE --into NEW",
+                got="two arguments: a study and a warehouse",
+                do="leave out the study: the bundle holds it",
+            )
+        _recalibrate(recalibrate, Path(study), into, as_json)
+        return
+    if warehouse is None:
+        raise UsageError(
+            "the warehouse is missing.",
+            wanted="riskpred fit STUDY WAREHOUSE --into BUNDLE",
+            got="one argument",
+            do="name the DuckDB file written by `riskpred ingest`",
+        )
     from riskpred.cli.progress import Shown
     from riskpred.fit.run import fit as fit_study
 
     with Shown() as progress:
         bundle = fit_study(study, warehouse, into, seed=seed, progress=progress)
-    done: dict[str, Any] = {
+    done = _done(bundle)
+    typer.echo(json.dumps(done) if as_json else _text(done))
+
+
+def _recalibrate(old: Path, warehouse: Path, into: Path, as_json: bool) -> None:
+    from riskpred.cli.progress import Shown
+    from riskpred.fit.recalibrate_site import recalibrate
+
+    with Shown() as progress:
+        bundle, changes = recalibrate(old, warehouse, into, progress)
+    for change in changes:
+        if change.reason:
+            typer.echo(f"riskpred fit: {change.sentence}", err=True)
+    done = {**_done(bundle), "recalibrated": bundle.card["recalibrated"][-1]}
+    if as_json:
+        typer.echo(json.dumps(done))
+        return
+    entry = done["recalibrated"]
+    lines = [
+        f"{done['bundle']}: {done['name']} {done['version']}, sha256 {done['sha256'][:12]}, "
+        f"from {entry['from_version']}, sha256 {entry['from_sha256'][:12]}",
+        f"recalibrated on {entry['subjects']:,} subjects ({entry['rows']:,} rows) of {entry['site']}; the network is "
+        "as it was",
+        *(f"  {change.sentence}" for change in changes),
+        f"next: riskpred evaluate {done['bundle']} {warehouse}",
+    ]
+    typer.echo("\n".join(lines))
+
+
+def _done(bundle: "Bundle") -> dict[str, Any]:
+    return {
         "bundle": str(bundle.path),
         "name": bundle.name,
         "version": bundle.version,
@@ -33,7 +105,6 @@ def fit(
         "targets": [list(target) for target in bundle.model.targets],
         "counts": bundle.counts,
     }
-    typer.echo(json.dumps(done) if as_json else _text(done))
 
 
 def _text(done: dict[str, Any]) -> str:

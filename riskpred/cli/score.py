@@ -65,7 +65,16 @@ def _summary(night: "NightSummary", into: Path) -> str:
         f"{into}: run {night.ledger['run_id']} as of {night.ledger['as_of']}: {night.ledger['subjects']:,} subjects, "
         f"{night.ledger['scored_pairs']:,} of {night.ledger['eligible_pairs']:,} eligible pairs scored, "
         f"{night.explained:,} subjects explained{flagged}, in {night.total_seconds:.1f} s ({stages})."
+        f"{_scope(night)}"
     )
+
+
+def _scope(night: "NightSummary") -> str:
+    """A second line: how many scored pairs carry which scope flag."""
+    if not night.scope_flags:
+        return ""
+    counts = ", ".join(f"{flag} {pairs:,}" for flag, pairs in night.scope_flags.items())
+    return f"\n  scope_flags of {night.ledger['scored_pairs']:,} scored pairs: {counts}"
 
 
 def _table(night: "NightSummary") -> str:

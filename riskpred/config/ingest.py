@@ -15,6 +15,11 @@ OffsetUnit = Literal["minutes", "hours", "days", "months", "years"]
 
 Scalar = str | int | float | bool
 
+ROW = "#row"
+"""Column that every table gets: the number of the row in its file, 1 below the header. A table without identifiers, one
+person a row, may name it as its `subject` (lines that are no rows are then not counted); it is the study's only table,
+and one file. Another order of rows gives other ids."""
+
 
 class TimeSpec(Strict):
     """When a fact was known: exactly one of static, column, offset.
@@ -110,7 +115,7 @@ class SourceTable(Strict):
     name: str
     file: str | None = Field(None, description="CSV or Parquet under SOURCE, or a DuckDB file; globs allowed")
     table: str | None = Field(None, description="table name, where SOURCE or `file` is a DuckDB file")
-    subject: str = Field(description="column with the subject's identifier")
+    subject: str = Field(description=f"column with the subject's identifier; {ROW} = the row's number")
     time: TimeSpec | None = Field(None, description="default for the mappings below")
     missing: tuple[Scalar, ...] = Field((), description="sentinels for every mapping of this table")
     events: tuple[EventMapping, ...] = ()
@@ -178,3 +183,13 @@ class IngestConfig(Strict):
     anchor_row: AnchorRow | None = None
     tables: Annotated[tuple[SourceTable, ...], Field(min_length=1)]
     splits: Splits = Splits()
+
+    @model_validator(mode="after")
+    def _numbered_alone(self) -> "IngestConfig":
+        numbered = [table.name for table in self.tables if table.subject == ROW]
+        if numbered and len(self.tables) > 1:
+            raise ValueError(
+                f"tables.{numbered[0]}: subject {ROW} only in the one table of a study: "
+                "a row's number says nothing of who a row of another table is"
+            )
+        return self

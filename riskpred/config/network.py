@@ -8,7 +8,7 @@ from riskpred.config.model import Strict
 
 
 class TabularEncoder(Strict):
-    """Ridge spline base (additive) plus a zero-initialised TabM residual."""
+    """Ridge spline base (additive), boosted trees, and a zero-initialised TabM residual."""
 
     kind: Literal["tabular"] = "tabular"
     knots: int = Field(4, ge=3, description="knots of the restricted cubic spline per numeric feature")
@@ -16,6 +16,7 @@ class TabularEncoder(Strict):
     width: int = 48
     depth: int = 2
     dropout: float = 0.2
+    trees: int = Field(600, ge=0, description="most boosting rounds of a cause (early stopping ends sooner); 0 = none")
 
 
 class SeriesEncoder(Strict):
@@ -59,5 +60,8 @@ class NetworkConfig(Strict):
     embedding: int = Field(16, description="D, the width of each modality's embedding")
     intervals: int = Field(20, ge=1, description="K at most: event-quantile intervals, horizons among the cuts")
     members: int = Field(5, ge=2, description="cross-fitted members, each leaving out one of as many folds")
+    pooled_calibration: bool = Field(
+        False, description="one calibration map for all availability patterns; true only to show what is lost by it"
+    )
     training: Training = Training()
     cross_validation: CrossValidation | None = None

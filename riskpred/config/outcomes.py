@@ -8,6 +8,8 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from riskpred.config.model import Strict
 
+_DAYS_PER_YEAR = 365.25
+
 DEATH = "death"
 """Name of the competing cause that every group with a death code has."""
 
@@ -39,12 +41,15 @@ class Outcome(Strict):
     known_at_once: bool = False
     lookback_days: int = Field(0, ge=0, description="known at once: how far back a label counts")
     absent: Literal["unlabelled", "no"] = Field("unlabelled", description="known at once: meaning of no label")
+    blanking_days: int | None = Field(None, ge=0, description="default: the study's; not for one known at once")
 
     @model_validator(mode="after")
     def _what_applies(self) -> "Outcome":
         given = sorted(_KNOWN_AT_ONCE_ONLY & self.model_fields_set)
         if given and not self.known_at_once:
             raise ValueError(f"{', '.join(given)}: only for an outcome with known_at_once: true")
+        if self.known_at_once and self.blanking_days is not None:
+            raise ValueError("blanking_days: not for an outcome known at once, which has no follow-up")
         return self
 
     @model_serializer(mode="wrap")
@@ -79,12 +84,15 @@ class RiskGroup:
 
     causes: the outcomes in order, then "death" unless known at once. Cause index 0 in data means censored;
     cause j in data is causes[j - 1].
+    blanking_days: who has an outcome of the group, dies or leaves within it after prediction_time is not in its risk
+        set; 0 = everyone is.
     """
 
     name: str
     outcomes: tuple[str, ...]
     known_at_once: bool
     horizons_years: tuple[float, ...]
+    blanking_days: int = 0
 
     @property
     def causes(self) -> tuple[str, ...]:
@@ -102,6 +110,13 @@ class OutcomesConfig(Strict):
     )
     prediction_times: PredictionTimes
     horizons_years: tuple[float, ...] = ()
+    blanking_days: int = Field(
+        0,
+        ge=0,
+        description="who has the outcome, dies or leaves within so many days after prediction_time teaches and judges "
+        "nothing: what was under way when the risk was asked for is no prediction. Risk is then that of people still "
+        "free, alive and observed at the window's end; horizons still count from prediction_time",
+    )
     outcomes: Annotated[dict[str, Outcome], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -117,7 +132,29 @@ class OutcomesConfig(Strict):
             if outcome.known_at_once and outcome.competing_set:
                 raise ValueError(f"{name}: an outcome known at once has no competing set")
         self._refuse_names_of_two_groups()
+        self._refuse_windows_that_do_not_fit()
         return self
+
+    def _refuse_windows_that_do_not_fit(self) -> None:
+        for group in self.groups:
+            if len({self._window(name) for name in group.outcomes}) > 1:
+                raise ValueError(f"{', '.join(group.outcomes)} share a risk set, so also their blanking_days")
+            if group.blanking_days and group.blanking_days >= group.horizons_years[0] * _DAYS_PER_YEAR:
+                raise ValueError(
+                    f"blanking_days of {group.name} must be shorter than the first horizon, "
+                    f"{group.horizons_years[0]:g} years"
+                )
+
+    def _window(self, outcome: str) -> int:
+        own = self.outcomes[outcome]
+        if own.known_at_once:
+            return 0
+        return self.blanking_days if own.blanking_days is None else own.blanking_days
+
+    def without_blanking(self) -> "OutcomesConfig":
+        """The same with no blanking window: everyone's follow-up as it was."""
+        outcomes = {name: own.model_copy(update={"blanking_days": None}) for name, own in self.outcomes.items()}
+        return self.model_copy(update={"blanking_days": 0, "outcomes": outcomes})
 
     def _refuse_names_of_two_groups(self) -> None:
         # A set with one outcome goes by the outcome's name, so `x: {competing_set: x}` alone is one group.
@@ -143,6 +180,7 @@ class OutcomesConfig(Strict):
                 outcomes=tuple(names),
                 known_at_once=self.outcomes[names[0]].known_at_once,
                 horizons_years=(0.0,) if self.outcomes[names[0]].known_at_once else self.horizons_years,
+                blanking_days=self._window(names[0]),
             )
             for names in members.values()
         )

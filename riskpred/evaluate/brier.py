@@ -48,8 +48,8 @@ def ibs(briers: Floats, horizons_years: Floats) -> float:
     Raises: ValueError: shapes differ, or horizons that do not rise from above 0.
     Source: Graf et al. 1999, Stat Med 18:2529-2545.
     Example:
-        >>> ibs(np.array([0.02, 0.04]), np.array([1.0, 3.0]))
-        0.023333333333333334
+        >>> round(ibs(np.array([0.02, 0.04]), np.array([1.0, 3.0])), 6)
+        0.023333
     """
     if briers.ndim != 1 or briers.shape != horizons_years.shape or not len(briers):
         raise ValueError("one Brier score per horizon is needed")

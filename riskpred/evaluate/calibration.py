@@ -1,15 +1,14 @@
 """Whether a risk of 10 % means 10 in 100: calibration in the large, slope, ICI with its floor, reliability curve."""
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from riskpred.evaluate.censoring import CENSORED, COMPETING, OUTCOME, Floats, Undefined, at_horizon, observation
-
-Link = Literal["cloglog", "logit"]
-"""Scale of slope and citl: cloglog for a risk by a horizon (the scale of log-rates), logit for one known at once."""
+from riskpred.evaluate.regression import Link, Scaled
+from riskpred.evaluate.timeline import Ranks
 
 BANDWIDTH: Final = 0.08
 """Standard deviation of the smoothing kernel, as a share of people ranked by risk."""
@@ -18,8 +17,6 @@ SIMULATIONS: Final = 20
 """Simulated samples behind the floor of the ICI."""
 
 _BINS: Final = 500
-_EDGE: Final = 1e-9  # risks of exactly 0 and 1 are infinite on either scale
-_STEPS: Final = 50
 
 
 def citl(risk: Floats, outcome: Floats, weight: Floats, link: Link = "cloglog") -> float:
@@ -31,8 +28,7 @@ def citl(risk: Floats, outcome: Floats, weight: Floats, link: Link = "cloglog") 
     Raises: ValueError: shapes differ or a risk outside 0..1; Undefined: one class only, or no finite solution.
     Source: Cox 1958, Biometrika 45:562-565; Steyerberg 2019, Clinical Prediction Models, 2nd ed., ch. 15.
     """
-    score = _scale(risk, outcome, weight, link)
-    return float(_regress(np.ones((len(risk), 1)), score, outcome, weight, link)[0])
+    return Scaled.of(risk, link).intercept(outcome, weight)
 
 
 def slope(risk: Floats, outcome: Floats, weight: Floats, link: Link = "cloglog") -> float:
@@ -46,22 +42,22 @@ def slope(risk: Floats, outcome: Floats, weight: Floats, link: Link = "cloglog")
 
 def intercept_and_slope(risk: Floats, outcome: Floats, weight: Floats, link: Link = "cloglog") -> tuple[float, float]:
     """(a, b) of link(P) = a + b link(risk). Shape, Raises, Source: as `citl` and `slope`."""
-    score = _scale(risk, outcome, weight, link)
-    used = score[weight > 0]
-    if not len(used) or float(np.ptp(used)) < 1e-9:
-        raise Undefined("all risks are equal")
-    centre = float(np.average(score, weights=weight))
-    a, b = _regress(np.column_stack([np.ones(len(risk)), score - centre]), np.zeros(len(risk)), outcome, weight, link)
-    return float(a - b * centre), float(b)
+    return Scaled.of(risk, link).both(outcome, weight)
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Smoothed picture: people ranked by risk; risk, observed (smoothed alike) and people, each (P,)."""
+    """Smoothed picture: people ranked by risk; risk, observed (smoothed alike), people and rank (0 to 1), each (P,)."""
 
     risk: Floats
     observed: Floats
     people: Floats
+    rank: Floats
+
+    @property
+    def gap(self) -> float:
+        """Mean distance of observed and risk over people: the ICI."""
+        return float(np.average(np.abs(self.observed - self.risk), weights=self.people))
 
 
 def reliability(risk: Floats, outcome: Floats, weight: Floats, count: Floats | None = None) -> Reliability:
@@ -76,13 +72,29 @@ def reliability(risk: Floats, outcome: Floats, weight: Floats, count: Floats | N
     """
     if risk.ndim != 1 or risk.shape != outcome.shape or risk.shape != weight.shape:
         raise ValueError("risk, outcome and weight must be one-dimensional and of one length")
+    return smoothed(Ranks.of(risk), outcome, weight, count)
+
+
+def smoothed(ranks: Ranks, outcome: Floats, weight: Floats, count: Floats | None = None) -> Reliability:
+    """`reliability` of risks already ranked. Raises: Undefined: nobody's outcome is known."""
     if float(weight.sum()) <= 0:
         raise Undefined("nobody's outcome is known")
-    place = _rank_bins(risk, np.ones(len(risk)) if count is None else count)
-    sums = [np.bincount(place, weights=values, minlength=_BINS) for values in (weight, weight * outcome, weight * risk)]
+    place = _rank_bins(ranks, np.ones(len(outcome)) if count is None else count)
+    sums = [
+        np.bincount(place, weights=values, minlength=_BINS)
+        for values in (weight, weight * outcome, weight * ranks.risk)
+    ]
     held = sums[0] > 0
     mass, events, expected = (_KERNEL @ np.stack(sums, axis=1))[held].T
-    return Reliability(expected / mass, events / mass, sums[0][held].astype(np.float64))
+    return Reliability(expected / mass, events / mass, sums[0][held].astype(np.float64), _CENTRES[held])
+
+
+def along_rank(ranks: Ranks, outcome: Floats, weight: Floats) -> Floats:
+    """Smoothed outcome at the rank of each row's risk, as in `reliability`. Shape: all (N,). Raises: as `smoothed`."""
+    curve = smoothed(ranks, outcome, weight)
+    people = np.bincount(ranks.rank)
+    middle = (np.cumsum(people) - 0.5 * people) / people.sum()
+    return np.asarray(np.interp(middle, curve.rank, curve.observed)[ranks.rank], dtype=np.float64)
 
 
 def ici(risk: Floats, outcome: Floats, weight: Floats, count: Floats | None = None) -> float:
@@ -92,8 +104,7 @@ def ici(risk: Floats, outcome: Floats, weight: Floats, count: Floats | None = No
     Shape, Raises: as `reliability`.
     Source: Austin & Steyerberg 2019, Stat Med 38:4051-4065 (there with loess; here the kernel of `reliability`).
     """
-    curve = reliability(risk, outcome, weight, count)
-    return float(np.average(np.abs(curve.observed - curve.risk), weights=curve.people))
+    return reliability(risk, outcome, weight, count).gap
 
 
 def ici_floor(
@@ -126,7 +137,7 @@ def ici_floor(
     leaving_times = np.append(seen.time, np.inf)
     leaving_chance = np.append(leaving, max(0.0, 1.0 - float(leaving.sum())))
     generator = np.random.default_rng(seed)
-    size = len(risk)
+    size, ranks = len(risk), Ranks.of(risk)
     values = np.empty(simulations)
     for number in range(simulations):
         drawn_status = np.where(generator.random(size) < risk, OUTCOME, CENSORED).astype(np.int8)
@@ -142,7 +153,7 @@ def ici_floor(
         left = leaves < drawn_time
         drawn_status[left] = CENSORED
         drawn_time = np.minimum(np.where(left, leaves, drawn_time), horizon_days + 1.0)
-        values[number] = ici(risk, *at_horizon(drawn_time, drawn_status, horizon_days))
+        values[number] = smoothed(ranks, *at_horizon(drawn_time, drawn_status, horizon_days)).gap
     return values
 
 
@@ -152,83 +163,18 @@ def ici_floor_now(risk: Floats, seed: int = 1, simulations: int = SIMULATIONS) -
     Shape: risk (N,); the result (simulations,).
     """
     generator = np.random.default_rng(seed)
-    ones = np.ones(len(risk))
+    ones, ranks = np.ones(len(risk)), Ranks.of(risk)
     return np.array(
-        [ici(risk, (generator.random(len(risk)) < risk).astype(np.float64), ones) for _ in range(simulations)]
+        [smoothed(ranks, (generator.random(len(risk)) < risk).astype(np.float64), ones).gap for _ in range(simulations)]
     )
 
 
-def _kernel() -> Floats:
-    centre = (np.arange(_BINS) + 0.5) / _BINS
-    return np.asarray(np.exp(-0.5 * ((centre[:, None] - centre[None, :]) / BANDWIDTH) ** 2), dtype=np.float64)
+_CENTRES: Final = (np.arange(_BINS) + 0.5) / _BINS
+_KERNEL: Final = np.exp(-0.5 * ((_CENTRES[:, None] - _CENTRES[None, :]) / BANDWIDTH) ** 2)
 
 
-_KERNEL: Final = _kernel()
-
-
-def _rank_bins(risk: Floats, count: Floats) -> NDArray[np.int64]:
-    _, place = np.unique(risk, return_inverse=True)
-    people = np.bincount(place, weights=count)
+def _rank_bins(ranks: Ranks, count: Floats) -> NDArray[np.int64]:
+    people = np.bincount(ranks.rank, weights=count)
     middle = (np.cumsum(people) - 0.5 * people) / people.sum()
-    bins: NDArray[np.int64] = np.minimum(middle[place] * _BINS, _BINS - 1).astype(np.int64)
+    bins: NDArray[np.int64] = np.minimum(middle * _BINS, _BINS - 1).astype(np.int64)[ranks.rank]
     return bins
-
-
-def _scale(risk: Floats, outcome: Floats, weight: Floats, link: Link) -> Floats:
-    if risk.ndim != 1 or risk.shape != outcome.shape or risk.shape != weight.shape:
-        raise ValueError("risk, outcome and weight must be one-dimensional and of one length")
-    if not np.all((risk >= 0) & (risk <= 1)):
-        raise ValueError("every risk must lie between 0 and 1")
-    events, everyone = float(np.sum(weight * outcome)), float(np.sum(weight))
-    if not 0.0 < events < everyone:
-        raise Undefined("only one class is there")
-    inside = np.clip(risk, _EDGE, 1.0 - _EDGE)
-    with_without = np.log(inside), np.log1p(-inside)
-    return with_without[0] - with_without[1] if link == "logit" else np.log(-with_without[1])
-
-
-def _regress(design: Floats, offset: Floats, outcome: Floats, weight: Floats, link: Link) -> Floats:
-    """Fisher scoring with step halving for link(P) = offset + design @ beta. Raises: Undefined, when none converges."""
-    beta = np.zeros(design.shape[1])
-    if np.all(offset == 0):  # the intercept alone starts at the mean, so that the first step is never wild
-        mean = float(np.average(outcome, weights=weight))
-        beta[0] = np.log(mean / (1 - mean)) if link == "logit" else np.log(-np.log1p(-mean))
-    value, score, information = _likelihood(design, offset, beta, outcome, weight, link)
-    for _ in range(_STEPS):
-        try:
-            step = np.linalg.solve(information, score)
-        except np.linalg.LinAlgError:
-            raise Undefined("the calibration regression has no single solution") from None
-        if float(np.abs(step).max()) < 1e-8:
-            return beta
-        for _halving in range(30):
-            trial = _likelihood(design, offset, beta + step, outcome, weight, link)
-            if trial[0] >= value - 1e-12 * abs(value):
-                break
-            step = 0.5 * step
-        else:
-            return beta
-        beta = beta + step
-        value, score, information = trial
-        if float(np.abs(beta).max()) > 50:
-            break
-    raise Undefined("the calibration regression has no finite solution")
-
-
-def _likelihood(
-    design: Floats, offset: Floats, beta: Floats, outcome: Floats, weight: Floats, link: Link
-) -> tuple[float, Floats, Floats]:
-    eta = np.clip(offset + design @ beta, -30.0, 30.0 if link == "logit" else 3.5)
-    if link == "logit":
-        chance = 1.0 / (1.0 + np.exp(-eta))
-        log_not = -np.logaddexp(0.0, eta)
-        change = chance * (1.0 - chance)
-    else:
-        rate = np.exp(eta)
-        chance, log_not = -np.expm1(-rate), -rate
-        change = rate * np.exp(-rate)
-    value = float(np.sum(weight * (outcome * np.log(chance) + (1.0 - outcome) * log_not)))
-    spread = chance * np.exp(log_not)
-    score = design.T @ (weight * (outcome - chance) * change / spread)
-    information = (design * (weight * change**2 / spread)[:, None]).T @ design
-    return value, score, information

@@ -8,7 +8,8 @@ reach of it through an earlier competing event. Two cases at one time are not co
 import numpy as np
 from numpy.typing import NDArray
 
-from riskpred.evaluate.censoring import OUTCOME, Floats, Undefined, observation
+from riskpred.evaluate.censoring import OUTCOME, Floats, Undefined
+from riskpred.evaluate.timeline import Ranks, Timeline
 from riskpred.records.compiled import compiled
 
 
@@ -30,8 +31,9 @@ def uno_c(
     Does not accept risks that change with time, nor rows without follow-up.
     Source: Uno et al. 2011, Stat Med 30:1105-1117; Wolbers et al. 2014, Biostatistics 15:526-539 (competing events).
     """
-    seen = observation(time_days, status, count).before(time_days)
-    return _concordance(risk, time_days, status, horizon_days, seen, count)
+    _check(risk, time_days, status)
+    timeline = Timeline.of(time_days, status)
+    return concordance(Ranks.of(risk), timeline, horizon_days, timeline.staying(count), count)
 
 
 def harrell_c(
@@ -42,7 +44,8 @@ def harrell_c(
     Shape, Raises: as `uno_c`.
     Source: Harrell et al. 1996, Stat Med 15:361-387; Wolbers et al. 2009, Epidemiology 20:555-561 (competing events).
     """
-    return _concordance(risk, time_days, status, horizon_days, np.ones(len(risk)), count)
+    _check(risk, time_days, status)
+    return concordance(Ranks.of(risk), Timeline.of(time_days, status), horizon_days, None, count)
 
 
 def auc(risk: Floats, outcome: Floats, weight: Floats) -> float:
@@ -56,9 +59,13 @@ def auc(risk: Floats, outcome: Floats, weight: Floats) -> float:
     Source: Blanche et al. 2013, Stat Med 32:5381-5397 (definition ii).
     """
     _check(risk, outcome, weight)
-    _, place = np.unique(risk, return_inverse=True)
-    cases = np.bincount(place, weights=weight * outcome)
-    controls = np.bincount(place, weights=weight * (1.0 - outcome))
+    return ranked_auc(Ranks.of(risk), outcome, weight)
+
+
+def ranked_auc(ranks: Ranks, outcome: Floats, weight: Floats) -> float:
+    """`auc` of risks already ranked. Shape: outcome, weight (N,). Raises: Undefined: cases or controls are missing."""
+    cases = np.bincount(ranks.rank, weights=weight * outcome)
+    controls = np.bincount(ranks.rank, weights=weight * (1.0 - outcome))
     pairs = float(cases.sum() * controls.sum())
     if pairs <= 0:
         raise Undefined("only one class is there")
@@ -66,26 +73,24 @@ def auc(risk: Floats, outcome: Floats, weight: Floats) -> float:
     return float(np.sum(cases * (below + 0.5 * controls))) / pairs
 
 
-def _concordance(
-    risk: Floats,
-    time_days: Floats,
-    status: NDArray[np.int8],
-    horizon_days: float,
-    seen: Floats,
-    count: Floats | None,
+def concordance(
+    ranks: Ranks, timeline: Timeline, horizon_days: float, staying: Floats | None, count: Floats | None
 ) -> float:
-    _check(risk, time_days, status)
-    order = np.argsort(time_days, kind="stable")
-    levels, rank = np.unique(risk, return_inverse=True)
-    case = (status == OUTCOME) & (time_days <= horizon_days)
+    """`uno_c` (`harrell_c` without `staying`) of risks already ranked and follow-up already sorted.
+
+    Shape: staying (K + 1,), the Kaplan-Meier curve of `Timeline.staying` on the same resample; count (N,).
+    Raises: Undefined: no comparable pair.
+    """
+    size, order = len(ranks.rank), timeline.order
+    case = (timeline.ordered_status == OUTCOME) & (timeline.ordered_time <= horizon_days)
     concordant, pairs = _weighted_pairs(
-        time_days[order],
-        status[order],
-        case[order],
-        rank[order].astype(np.int64),
-        seen[order],
-        np.ones(len(risk)) if count is None else count[order],
-        len(levels),
+        timeline.ordered_time,
+        timeline.ordered_status,
+        case,
+        ranks.rank[order],
+        np.ones(size) if staying is None else staying[timeline.ordered_place],
+        np.ones(size) if count is None else count[order],
+        ranks.levels,
     )
     if pairs <= 0:
         raise Undefined("no two people can be compared")

@@ -12,6 +12,7 @@ from riskpred.config.outcomes import OutcomesConfig
 from riskpred.errors import BundleError, InputError
 from riskpred.evaluate.censoring import CENSORED, COMPETING, OUTCOME, Floats
 from riskpred.evaluate.measure import ONLY
+from riskpred.evaluate.subgroups import age_and_sex
 from riskpred.features.batch import NO_USABLE_INPUT, FeatureBatch
 from riskpred.features.build import build
 from riskpred.features.fits import check_fits
@@ -21,6 +22,7 @@ from riskpred.model.layout import Target
 from riskpred.model.predictions import Predictions
 from riskpred.model.threads import one_thread
 from riskpred.progress import Progress, Silent
+from riskpred.records.chunk import SubjectChunk
 from riskpred.records.cohort import CohortRows, cohort, rows_at
 from riskpred.records.warehouse import Warehouse
 
@@ -44,8 +46,12 @@ class Evaluated:
         time_days, status: outcome -> (N,), status 0 censored, 1 the outcome, 2 a competing event (known at once: 0 no,
             1 yes), -1 not at risk of it or not measured.
         pattern: (N,) text, the modalities that were there, as "tabular+series".
+        age_years, sex: (N,) at prediction_time, NaN and "unknown" where not recorded; None where not kept.
         low, high: (N, Q), the model's 90 % interval; member: (M, N, Q), risks of its members; None where not kept.
         display: outcome -> its name for people.   left_out: outcome -> reason -> how many.
+        blanking_days: outcome -> the study's window after prediction_time (0 where absent). time_days and status hold
+            everyone's follow-up, that within the window too (a bundle's own predictions: -1); risks are of people free,
+            alive and observed at the window's end.
         truth: (N, Q), true risks of simulated people, NaN where unknown; None without a truth file.
     """
 
@@ -58,10 +64,13 @@ class Evaluated:
     time_days: dict[str, Floats]
     status: dict[str, NDArray[np.int8]]
     pattern: NDArray[np.str_]
+    age_years: Floats | None = None
+    sex: NDArray[np.str_] | None = None
     low: Floats | None = None
     high: Floats | None = None
     member: Floats | None = None
     truth: Floats | None = None
+    blanking_days: dict[str, int] = field(default_factory=dict)
     display: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
     about: dict[str, str] = field(default_factory=dict)
@@ -143,7 +152,7 @@ def _predicted(
     bundle: Bundle, warehouse: Warehouse, split: str, progress: Progress, single_modalities: bool
 ) -> Evaluated:
     subjects = _subjects_of(bundle, warehouse, split)
-    outcomes = bundle.config.outcomes
+    outcomes = bundle.config.outcomes.without_blanking()
     parts: list[_Part] = []
     left_out: dict[str, Counter[str]] = {name: Counter() for name in outcomes.outcomes}
     done = 0
@@ -158,7 +167,7 @@ def _predicted(
                     counts[NO_USABLE_INPUT] += int((rows.eligible[name] & ~usable).sum())
                 rows, batch = rows_at(rows, np.flatnonzero(usable)), take(batch, usable)
         if len(rows):
-            parts.append(_Part.of(bundle, rows, batch, single_modalities))
+            parts.append(_Part.of(bundle, chunk, rows, batch, single_modalities))
         done += len(chunk)
         progress.step("evaluate: risks", done, len(subjects))
     if not parts:
@@ -173,6 +182,12 @@ def _predicted(
         group.name: np.concatenate([part.duration_days[group.name] for part in parts]) for group in outcomes.groups
     }
     risks = {name: np.concatenate([part.risks[name] for part in parts])[None] for name in parts[0].risks}
+    windows = _windows(bundle.config.outcomes)
+    for group in outcomes.groups:
+        for name in group.outcomes:
+            within = int(np.sum((cause[group.name] >= 0) & (duration[group.name] <= windows.get(name, -1))))
+            if within:
+                left_out[name][f"outcome, death or leaving within {windows[name]} days (blanking window)"] += within
     return Evaluated(
         split=split,
         targets=bundle.model.targets,
@@ -183,6 +198,9 @@ def _predicted(
         time_days={name: duration[group.name] for group in outcomes.groups for name in group.outcomes},
         status=outcome_status(outcomes, cause),
         pattern=np.concatenate([part.pattern for part in parts]),
+        age_years=np.concatenate([part.age_years for part in parts]),
+        sex=np.concatenate([part.sex for part in parts]),
+        blanking_days=windows,
         low=np.concatenate([part.low for part in parts]),
         high=np.concatenate([part.high for part in parts]),
         member=np.concatenate([part.member for part in parts], axis=1),
@@ -205,9 +223,14 @@ class _Part:
     cause: dict[str, NDArray[np.int8]]
     duration_days: dict[str, Floats]
     pattern: NDArray[np.str_]
+    age_years: Floats
+    sex: NDArray[np.str_]
 
     @classmethod
-    def of(cls, bundle: Bundle, rows: CohortRows, batch: FeatureBatch, single_modalities: bool) -> "_Part":
+    def of(
+        cls, bundle: Bundle, chunk: SubjectChunk, rows: CohortRows, batch: FeatureBatch, single_modalities: bool
+    ) -> "_Part":
+        age_years, sex = age_and_sex(chunk, rows.subject, rows.prediction_time)
         found = bundle.model.predict(batch)
         risks = {MODEL: found.risk, **_peer_risks(bundle, bundle.peer.predict(batch))}
         if single_modalities and len(bundle.model.modalities) > 1:
@@ -223,6 +246,8 @@ class _Part:
             cause=rows.cause,
             duration_days=rows.duration_days,
             pattern=pattern_of(batch.present, len(batch)),
+            age_years=age_years,
+            sex=sex,
         )
 
 
@@ -275,6 +300,7 @@ def _kept(bundle: Bundle, split: str) -> Evaluated:
         time_days=duration,
         status=outcome_status(outcomes, cause),
         pattern=pattern_of(present, len(rows)),
+        blanking_days=_windows(outcomes),
         display={name: outcome.display for name, outcome in outcomes.outcomes.items()},
         about=_about(bundle, None),
         notes=(note,),
@@ -333,6 +359,11 @@ def _peer_risks(bundle: Bundle, risk: Floats) -> dict[str, Floats]:
 
 def _known_at_once(outcomes: OutcomesConfig) -> frozenset[str]:
     return frozenset(name for name, outcome in outcomes.outcomes.items() if outcome.known_at_once)
+
+
+def _windows(outcomes: OutcomesConfig) -> dict[str, int]:
+    """Each outcome's blanking window in days, where it has one."""
+    return {name: group.blanking_days for group in outcomes.groups for name in group.outcomes if group.blanking_days}
 
 
 def _about(bundle: Bundle, warehouse: Warehouse | None) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from riskpred.errors import OutputError
+from riskpred.evaluate.exhibits import FOREST, MORE_DEFINITIONS, exhibits, windows
 from riskpred.evaluate.gather import Evaluated
 from riskpred.evaluate.metrics import Metric
 from riskpred.evaluate.picture import SIZE, pictures
@@ -17,12 +18,18 @@ from riskpred.evaluate.summary import count, summarise
 TEMPLATE = "evaluate.html.j2"
 
 
-def page(evaluated: Evaluated, rows: Sequence[Metric]) -> str:
-    """HTML of one evaluation, from the same summary as the text table."""
-    summary: dict[str, Any] = summarise(evaluated, rows)
+def page(evaluated: Evaluated, rows: Sequence[Metric], extra: Mapping[str, Any] | None = None) -> str:
+    """HTML of one evaluation, from the same summary as the text table.
+
+    Args: extra: further entries of the summary, such as "site" (drawn by templates/site.html.j2).
+    """
+    summary: dict[str, Any] = summarise(evaluated, rows, extra)
     for outcome in summary["outcomes"]:
-        for horizon, picture in zip(outcome["horizons"], pictures(evaluated, outcome["name"]), strict=True):
+        drawn = pictures(evaluated, outcome["name"])
+        for horizon, picture in zip(outcome["horizons"], drawn, strict=True):
+            horizon |= exhibits(rows, outcome["name"], horizon["years"], outcome["blanking_days"])
             horizon["picture"] = picture
+        outcome["window_table"] = windows(rows, outcome["name"])
     return render(summary)
 
 
@@ -36,7 +43,8 @@ def render(summary: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["count"] = count
-    return environment.get_template(TEMPLATE).render(**summary, size=SIZE)
+    more = [list(entry) for entry in MORE_DEFINITIONS]
+    return environment.get_template(TEMPLATE).render(**summary, more_definitions=more, size=SIZE, forest_width=FOREST)
 
 
 def write_page(text: str, into: Path) -> None:

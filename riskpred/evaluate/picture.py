@@ -1,15 +1,18 @@
-"""Geometry of the reliability picture and the histogram of risks, in the pixels of an inline SVG."""
+"""Geometry of the page's pictures, in the pixels of an inline SVG: reliability, histogram of risks, decision curve."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
-from riskpred.evaluate.calibration import reliability
+from riskpred.evaluate.calibration import reliability, smoothed
 from riskpred.evaluate.censoring import DAYS_PER_YEAR, OUTCOME, Floats, Undefined, at_horizon
+from riskpred.evaluate.decision import TREAT_ALL, TREAT_NONE, decisions
 from riskpred.evaluate.gather import MODEL, Evaluated
+from riskpred.evaluate.intervals import LEVEL, resampled_counts, resamples_for
 from riskpred.evaluate.measure import MIN_EVENTS, ONLY, People
 from riskpred.evaluate.metrics import TRUTH, people_of
+from riskpred.evaluate.timeline import Ranks, Timeline, weights
 from riskpred.model.risk import Z90
 
 SIZE: Final = 300
@@ -18,21 +21,29 @@ SIZE: Final = 300
 BARS: Final = 30
 GROUPS: Final = 10
 POINTS: Final = 120
+THRESHOLDS: Final = 60
 
 
-def pictures(evaluated: Evaluated, outcome: str) -> list[dict[str, Any] | None]:
-    """For each horizon of an outcome what its picture draws; None where there are too few events.
+def pictures(
+    evaluated: Evaluated, outcome: str, *, seed: int = 1, resamples: int | None = None
+) -> list[dict[str, Any] | None]:
+    """For each horizon of an outcome what its pictures draw; None where there are too few events.
 
-    Each: limit (the risk at the far end of both axes), ticks, curves (model, points), groups (x, y, low, high: ten
-    equal groups of risk with the 90 % interval of what was observed), bars (x, width, height), and text that says it.
-    Repeats of a cross-validation are averaged first.
+    Each: limit (the risk at the far end of both axes), ticks, curves (model, points), band (points: the 90 % bootstrap
+    band around the first curve), groups (x, y, low, high: ten equal groups of risk with the 90 % interval of what was
+    observed), bars (x, width, height), text that says it, and decision (see `_decision`). Repeats of a
+    cross-validation are averaged first.
     """
     _, people, risks = people_of(evaluated, outcome, np.ones(len(evaluated), dtype=np.bool_))
     shown = {model: risk.mean(axis=0) for model, risk in risks.items() if model != TRUTH and not model.endswith(ONLY)}
-    return [_picture(people, shown, h) if MODEL in shown else None for h in range(len(people.horizons_years))]
+    if MODEL not in shown:
+        return [None] * len(people.horizons_years)
+    shown = {MODEL: shown.pop(MODEL), **shown}
+    draws = resamples or resamples_for(len(people))
+    return [_picture(people, shown, h, draws, seed) for h in range(len(people.horizons_years))]
 
 
-def _picture(people: People, risks: Mapping[str, Floats], h: int) -> dict[str, Any] | None:
+def _picture(people: People, risks: Mapping[str, Floats], h: int, draws: int, seed: int) -> dict[str, Any] | None:
     years = people.horizons_years[h]
     if people.too_few(years) is not None:
         return None
@@ -45,7 +56,7 @@ def _picture(people: People, risks: Mapping[str, Floats], h: int) -> dict[str, A
             return None
     own = risks[MODEL][:, h]
     groups = _groups(own, outcome, weight)
-    limit = _round_up(max(float(np.quantile(own, 0.995)), *(group["high"] for group in groups)))
+    limit = _round_up(max(float(np.quantile(own, 0.98)), *(group["high"] for group in groups)))
     curves = []
     for model, risk in risks.items():
         curve = reliability(risk[:, h], outcome, weight)
@@ -75,10 +86,105 @@ def _picture(people: People, risks: Mapping[str, Floats], h: int) -> dict[str, A
         "limit": limit,
         "ticks": [{"at": round(SIZE * share, 1), "text": f"{100 * limit * share:g} %"} for share in (0.0, 0.5, 1.0)],
         "curves": curves,
+        "band": _band(people, own, h, limit, draws, seed),
         "groups": drawn,
         "bars": bars,
         "text": f"Ten equal groups by risk, lowest first: {said}.",
+        "decision": _decision(people, risks, h, draws, seed),
     }
+
+
+def _band(people: People, risk: Floats, h: int, limit: float, draws: int, seed: int) -> str:
+    """Outline of the middle 90 % of the reliability curve over resamples, along the curve's own risks."""
+    ranks = Ranks.of(risk)
+    outcome, base = (people.status == OUTCOME).astype(np.float64), np.ones(len(people))
+    timeline = None if people.known_at_once else Timeline.of(people.time_days, people.status)
+    horizon = None
+    if timeline is not None:
+        horizon = timeline.at(people.horizons_years[h] * DAYS_PER_YEAR)
+        outcome, base = horizon.outcome, weights(horizon, timeline.staying(None), None)
+    middle = smoothed(ranks, outcome, base)
+    off = []
+    for count in resampled_counts(people.subject_id, draws, seed):
+        try:
+            weight = count if timeline is None or horizon is None else weights(horizon, timeline.staying(count), count)
+            curve = smoothed(ranks, outcome, weight, count)
+        except Undefined:
+            continue
+        off.append(np.interp(middle.rank, curve.rank, curve.observed - curve.risk))
+    if not off:
+        return ""
+    low, high = (middle.risk + bound for bound in np.quantile(off, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0))
+    step = np.unique(np.linspace(0, len(low) - 1, POINTS).astype(int))
+    step = step[middle.risk[step] <= limit]
+    there = [f"{_x(middle.risk[i], limit)},{_y(float(np.clip(high[i], 0.0, limit)), limit)}" for i in step]
+    back = [f"{_x(middle.risk[i], limit)},{_y(float(np.clip(low[i], 0.0, limit)), limit)}" for i in step[::-1]]
+    return " ".join([*there, *back])
+
+
+def _decision(people: People, risks: Mapping[str, Floats], h: int, draws: int, seed: int) -> dict[str, Any] | None:
+    """The decision curve: curves (model, points) and band of net benefit over thresholds; None where it has no value.
+
+    ticks_x and ticks_y: at, text; zero: where a net benefit of 0 lies; text says it. Net benefit is per 1,000 people.
+    """
+    limit = min(0.6, _round_up(float(np.quantile(risks[MODEL][:, h], 0.98))))
+    thresholds = np.linspace(limit / THRESHOLDS, limit, THRESHOLDS)
+    try:
+        found = decisions(
+            people, {name: risk[None] for name, risk in risks.items()}, h, thresholds.tolist(), draws, seed
+        )
+    except Undefined:
+        return None
+    own = found.pop(MODEL)
+    everyone = [measured.value or 0.0 for measured in found.pop(TREAT_ALL)]
+    del found[TREAT_NONE]  # the line at 0
+    share = everyone[0] + (1.0 - everyone[0]) * thresholds[0]  # near the incidence, where every curve begins
+    top = _round_up(1.08 * max(share, *(measured.high or 0.0 for measured in own)))
+    bottom = -0.25 * top
+
+    def points(values: Sequence[float]) -> str:
+        return " ".join(f"{x},{y}" for x, y in _clipped(thresholds, values, limit, top, bottom))
+
+    def y(value: float) -> float:
+        return _height(value, top, bottom)
+
+    band = [(_x(t, limit), y(m.high)) for t, m in zip(thresholds, own, strict=True) if m.high is not None]
+    back = [(_x(t, limit), y(m.low)) for t, m in zip(thresholds, own, strict=True) if m.low is not None]
+    curves = [{"model": MODEL, "points": points([measured.value or 0.0 for measured in own])}]
+    curves += [{"model": name, "points": points([one.value or 0.0 for one in each])} for name, each in found.items()]
+    said = "; ".join(
+        f"{thresholds[i]:.1%}: {1000 * (own[i].value or 0.0):.1f}, treating all {1000 * everyone[i]:.1f}"
+        for i in range(THRESHOLDS // 6 - 1, THRESHOLDS, THRESHOLDS // 6)
+    )
+    return {
+        "curves": curves,
+        "all": points(everyone),
+        "band": " ".join(f"{x},{at}" for x, at in [*band, *reversed(back)]),
+        "zero": y(0.0),
+        "ticks_x": [{"at": round(SIZE * part, 1), "text": f"{100 * limit * part:g} %"} for part in (0.0, 0.5, 1.0)],
+        "ticks_y": [{"at": y(top * part), "text": f"{1000 * top * part:g}"} for part in (0.0, 0.5, 1.0)],
+        "text": f"Net benefit per 1,000 people at thresholds of {said}; treating no one 0.",
+    }
+
+
+def _clipped(
+    thresholds: Floats, values: Sequence[float], limit: float, top: float, bottom: float
+) -> list[tuple[float, float]]:
+    """Points of a curve down to the picture's lower edge, which it meets exactly."""
+    found: list[tuple[float, float]] = []
+    for i, value in enumerate(values):
+        if value < bottom:
+            if i and values[i - 1] > bottom:
+                part = (values[i - 1] - bottom) / (values[i - 1] - value)
+                threshold = thresholds[i - 1] + part * (thresholds[i] - thresholds[i - 1])
+                found.append((_x(float(threshold), limit), float(SIZE)))
+            break
+        found.append((_x(float(thresholds[i]), limit), _height(value, top, bottom)))
+    return found
+
+
+def _height(value: float, top: float, bottom: float) -> float:
+    return round(SIZE * (top - min(max(value, bottom), top)) / (top - bottom), 1)
 
 
 def _groups(risk: Floats, outcome: Floats, weight: Floats) -> list[dict[str, float]]:

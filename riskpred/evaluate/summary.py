@@ -1,10 +1,11 @@
 """Brings the metrics of one evaluation into the order in which a reader asks: a plain dict, and the text table."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from riskpred.evaluate.gather import Evaluated
-from riskpred.evaluate.metrics import Metric
+from riskpred.evaluate.metrics import NET_BENEFIT, Metric
 
 COLUMNS: Final = ("C (90 %)", "AUC (90 %)", "IBS", "Brier", "slope", "citl", "ICI (floor)")
 
@@ -16,7 +17,7 @@ DEFINITIONS: Final = (
     ("AUC", "how often one with the outcome by the horizon had a higher risk than one without"),
     (
         "IBS, Brier",
-        "mean squared distance of risk and outcome, over all horizons so far or known at once; 0 is perfect",
+        "mean squared distance of risk and outcome, over all horizons so far or at this one; 0 is perfect",
     ),
     ("slope", "1 is perfect; below 1 the risks are too extreme, above 1 too timid"),
     (
@@ -28,6 +29,11 @@ DEFINITIONS: Final = (
         "coverage",
         "share of 20 groups of risk whose incidence the 90 % intervals allow; of people, where true risks are known",
     ),
+    (
+        "blanking window",
+        "days after prediction_time: the outcome, death or leaving within them leaves a person out",
+    ),
+    ("hidden", "fewer than 10 people, or a number from which such a one could be worked out"),
 )
 
 
@@ -64,23 +70,26 @@ def cells(found: Mapping[str, Metric]) -> list[str]:
     ]
 
 
-def summarise(evaluated: Evaluated, rows: Sequence[Metric]) -> dict[str, Any]:
+def summarise(evaluated: Evaluated, rows: Sequence[Metric], extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What the page and the text show: outcome by outcome, horizon by horizon, models side by side.
 
     The JSON output holds the same numbers unrounded, as rows.
+
+    Args: extra: further entries, such as "site" (None without one).
     """
     outcomes = []
     for outcome in dict.fromkeys(name for name, _ in evaluated.targets):
-        of = [row for row in rows if row["outcome"] == outcome]
-        horizons = []
+        of = [row for row in rows if row["outcome"] == outcome and row["metric"] != NET_BENEFIT]
+        window = evaluated.blanking_days.get(outcome, 0)
+        horizons: list[dict[str, Any]] = []
         for years in dict.fromkeys(row["horizon_years"] for row in of):
-            at = [row for row in of if row["horizon_years"] == years]
+            at = [row for row in of if row["horizon_years"] == years and row["blanking_days"] == window]
             subgroups = list(dict.fromkeys(row["subgroup"] for row in at))
             tables = [_table([row for row in at if row["subgroup"] == subgroup]) for subgroup in subgroups]
             horizons.append(
                 {
                     "years": years,
-                    "label": "known at once" if years == 0 else f"within {years:g} year{'s' if years != 1 else ''}",
+                    "label": within(years),
                     "everyone": tables[0],
                     "subgroups": list(zip(subgroups[1:], tables[1:], strict=True)),
                 }
@@ -89,7 +98,9 @@ def summarise(evaluated: Evaluated, rows: Sequence[Metric]) -> dict[str, Any]:
             {
                 "name": outcome,
                 "display": evaluated.display.get(outcome, outcome),
+                "blanking_days": window,
                 "horizons": horizons,
+                "windows": _windows(of, horizons[-1]["years"], window),
                 "left_out": sorted(evaluated.left_out.get(outcome, {}).items()),
             }
         )
@@ -100,29 +111,25 @@ def summarise(evaluated: Evaluated, rows: Sequence[Metric]) -> dict[str, Any]:
         "about": evaluated.about,
         "notes": list(evaluated.notes),
         "columns": list(COLUMNS),
-        "short": [sentence for outcome in outcomes for sentence in _in_short(outcome)],
         "outcomes": outcomes,
         "definitions": [list(entry) for entry in DEFINITIONS],
+        "site": None,
+        **(extra or {}),
     }
 
 
-def _in_short(outcome: Mapping[str, Any]) -> list[str]:
-    """What stands first on the page: the last horizon with metrics, the model against each other one."""
-    for horizon in reversed(outcome["horizons"]):
-        first = horizon["everyone"]["lines"][0]
-        rank = next((i for i in (0, 1) if first["cells"][i] not in ("", "-")), None)
-        if rank is None:
-            continue
-        others = [
-            f"{line['model']} {line['cells'][rank]}"
-            for line in horizon["everyone"]["lines"][1:]
-            if " - " not in line["model"] and line["cells"][rank] not in ("", "-")
-        ]
-        name = COLUMNS[rank].split()[0]
-        against = f"; {', '.join(others)}" if others else ""
-        ici = f". ICI (floor) {first['cells'][-1]}" if first["cells"][-1] else ""
-        return [f"{outcome['display']}, {horizon['label']}: {name} {first['cells'][rank]}{against}{ici}"]
-    return [f"{outcome['display']}: too few with the outcome for any metric"]
+def within(years: float) -> str:
+    """A horizon in words."""
+    return "known at once" if years == 0 else f"within {years:g} year{'s' if years != 1 else ''}"
+
+
+def _windows(of: Sequence[Metric], years: float, own: int) -> list[tuple[int, dict[str, Any]]]:
+    """Everyone at one horizon by blanking window, where there is more than the study's own."""
+    at = [row for row in of if row["horizon_years"] == years and row["subgroup"] is None]
+    windows = sorted({row["blanking_days"] for row in at})
+    if windows == [own]:
+        return []
+    return [(window, _table([row for row in at if row["blanking_days"] == window])) for window in windows]
 
 
 def _table(rows: Sequence[Metric]) -> dict[str, Any]:
@@ -134,7 +141,7 @@ def _table(rows: Sequence[Metric]) -> dict[str, Any]:
         reasons = {metric["reason"] for metric in found.values() if metric["value"] is None}
         other = [
             f"{name.replace('_', ' ')} {number(found[name]['value'])}"
-            for name in ("coverage", "rank_agreement", "share_of_oracle")
+            for name in ("coverage", "coverage_grouped", "rank_agreement", "share_of_oracle")
             if name in found and found[name]["value"] is not None
         ]
         lines.append(
@@ -151,7 +158,8 @@ def _table(rows: Sequence[Metric]) -> dict[str, Any]:
 def text_table(summary: Mapping[str, Any]) -> str:
     """The summary as plain text for a terminal: one line per model, outcome and horizon.
 
-    Subgroups by what was there stand under the last horizon of each outcome; the page and the JSON have all.
+    Under the last horizon of each outcome stand the first model's lines by subgroup and by blanking window; the page
+    and the JSON have all.
     """
     about = ", ".join(f"{name} {value}" for name, value in summary["about"].items())
     lines = [f"split {summary['split']}: {summary['rows']:,} rows of {summary['subjects']:,} people; {about}"]
@@ -160,12 +168,14 @@ def text_table(summary: Mapping[str, Any]) -> str:
         last = outcome["horizons"][-1]
         for horizon in outcome["horizons"]:
             lines += _section(f"{outcome['display']}, {horizon['label']}", horizon["everyone"], summary["columns"])
+        where = f"{outcome['display']}, {last['label']}"
         few = [subgroup for subgroup, table in last["subgroups"] if _empty(table)]
-        for subgroup, table in last["subgroups"]:
-            if subgroup not in few:
-                lines += _section(f"{outcome['display']}, {last['label']}, {subgroup}", table, summary["columns"])
+        shown = [(subgroup, table) for subgroup, table in last["subgroups"] if subgroup not in few]
+        lines += _compact(f"{where}, by subgroup", shown, summary["columns"])
         if few:
-            lines += ["", f"{outcome['display']}: too few for metrics {'; '.join(few)}"]
+            lines += ["", *textwrap.wrap(f"{outcome['display']}: too few to show {'; '.join(few)}", 118)]
+        windows = [(f"{days} days", table) for days, table in outcome["windows"] if not _empty(table)]
+        lines += _compact(f"{where}, by blanking window", windows, summary["columns"])
     lines += ["", *(f"{name}: {meaning}" for name, meaning in summary["definitions"])]
     return "\n".join(lines)
 
@@ -181,9 +191,25 @@ def _section(title: str, table: Mapping[str, Any], columns: Sequence[str]) -> li
     return [*head, *_aligned(table["lines"], columns)]
 
 
+def _compact(title: str, tables: Sequence[tuple[str, Mapping[str, Any]]], columns: Sequence[str]) -> list[str]:
+    """The first model's line of each table, under one head."""
+    if not tables:
+        return []
+    lines = [
+        {
+            "model": label,
+            "cells": [count(table["n"]), count(table["events"]), *table["lines"][0]["cells"]],
+            "other": "",
+            "reason": "",
+        }
+        for label, table in tables
+    ]
+    return ["", f"{title} ({tables[0][1]['lines'][0]['model']})", *_aligned(lines, ("n", "events", *columns))]
+
+
 def count(value: int | None) -> str:
-    """A count as it is printed; null (in a subgroup) means below 10."""
-    return "fewer than 10" if value is None else f"{value:,}"
+    """A count as it is printed; null (in a subgroup) is one that could point at a person."""
+    return "hidden" if value is None else f"{value:,}"
 
 
 def _aligned(lines: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:

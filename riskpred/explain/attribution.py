@@ -2,7 +2,8 @@
 
 W(x) = sum over coalitions S of the other modalities of weight(S) x (v(S with m) - v(S)), with only modality m encoded
 anew; so W(the subject) = phi_m. The path runs from the attribution baseline (the subject's own masks, gaps and missing
-flags, every value at the group's median, mode or mean image) straight to the subject.
+flags, every value at the group's median, mode or mean image) straight to the subject. Trees, which have no gradient,
+move along their output, and their share goes to features in proportion to TreeSHAP (explain/tree_shap.py).
 
 The path is integrated here, not by captum.attr.IntegratedGradients: Captum differentiates one target a call, and one
 encoding of the path serves all Q targets with Q backward passes. Points and weights are the same Gauss-Legendre rule;
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from riskpred.explain.coalitions import POINTS, coalitions, shapley_weight, value
+from riskpred.explain.tree_shap import TreePath, tree_path
 from riskpred.model.network import Sent, SentOne
 from riskpred.model.risk import RiskModel
 from riskpred.model.tensors import ImageTensors, ModalityTensors, SeriesTensors, TabularTensors
@@ -71,7 +73,7 @@ class ModalityWorth:
         self, model: RiskModel, sent: Sent, reference: Sent, present: dict[str, Tensor], modality: str
     ) -> None:
         self._model, self._sent, self._reference, self._present = model, sent, reference, present
-        self._modality = modality
+        self.modality = modality
         others = tuple(name for name in model.modalities if name != modality)
         self._coalitions = [
             (inside, shapley_weight(len(inside), len(model.modalities))) for inside in coalitions(others)
@@ -82,13 +84,17 @@ class ModalityWorth:
                 start=torch.zeros(()),
             )
 
+    def trees(self, inputs: ModalityTensors, baseline: Tensor) -> TreePath | None:
+        """The path of the modality's trees from the baseline to the inputs; None where there are none."""
+        return tree_path(self._model, self.modality, inputs, baseline) if isinstance(inputs, TabularTensors) else None
+
     def __call__(self, inputs: ModalityTensors, subject: Tensor) -> Tensor:
-        own = self._model.encode({self._modality: inputs})[self._modality]
-        sent = {name: own if name == self._modality else rows_of(one, subject) for name, one in self._sent.items()}
+        own = self._model.encode({self.modality: inputs})[self.modality]
+        sent = {name: own if name == self.modality else rows_of(one, subject) for name, one in self._sent.items()}
         present = {name: flag[subject] for name, flag in self._present.items()}
         worth = -self._without[subject]
         for inside, weight in self._coalitions:
-            worth = worth + weight * value(self._model, sent, self._reference, present, (*inside, self._modality))
+            worth = worth + weight * value(self._model, sent, self._reference, present, (*inside, self.modality))
         return worth * POINTS
 
 
@@ -121,6 +127,7 @@ def integrated_gradients(
     steps: int,
     reduce: Callable[[Tensor], Tensor],
     targets: Tensor | None = None,
+    trees: TreePath | None = None,
 ) -> Tensor:
     """Integrated gradients of every target (or of one target a row) along the straight path.
 
@@ -130,6 +137,7 @@ def integrated_gradients(
         subject: (B,) which subject of `worth` each row is.
         reduce: sums per-value attributions (B, ...) into features (B, F), or keeps them.
         targets: (B,) one target a row; None = all.
+        trees: B rows; the trees' output moves along it, and its part is spread by its shares.
     Returns: (B, Q, F), or (B, 1, F) with `targets`; float64.
     Source: Sundararajan, Taly & Yan 2017, ICML, equation 1; Gauss-Legendre quadrature of the path integral.
     """
@@ -140,15 +148,27 @@ def integrated_gradients(
     shape = (-1,) + (1,) * (step.ndim)
     path = (baseline[None] + at.reshape(shape).to(step.dtype) * step[None]).flatten(0, 1).requires_grad_()
     repeated = torch.arange(rows).repeat(steps)
+    given, moved = inputs.take(repeated).with_values(path), [path]
+    if trees is not None:
+        assert isinstance(given, TabularTensors), "only a tabular modality has trees"
+        along = trees.start[None] + at.reshape(-1, 1, 1, 1) * (trees.end - trees.start)[None]
+        moved.append(along.flatten(0, 1).requires_grad_())
+        given = replace(given, trees=moved[1])
     with torch.enable_grad():
-        out = worth(inputs.take(repeated).with_values(path), subject.repeat(steps))
+        out = worth(given, subject.repeat(steps))
         if targets is not None:
             out = out.gather(1, targets.repeat(steps)[:, None])
         parts = []
         for q in range(out.shape[1]):
-            (slope,) = torch.autograd.grad(out[:, q].sum(), path, retain_graph=q + 1 < out.shape[1])
-            mean = torch.tensordot(weight, slope.reshape(steps, rows, *slope.shape[1:]).double(), dims=1)
-            parts.append(reduce(mean * step.double()))
+            slopes = torch.autograd.grad(out[:, q].sum(), moved, retain_graph=q + 1 < out.shape[1])
+            means = [
+                torch.tensordot(weight, slope.reshape(steps, rows, *slope.shape[1:]).double(), dims=1)
+                for slope in slopes
+            ]
+            feature = reduce(means[0] * step.double())
+            if trees is not None:
+                feature = feature + torch.einsum("brg,brgf->bf", means[1], trees.share)
+            parts.append(feature)
     return torch.stack(parts, dim=1)
 
 
@@ -181,11 +201,13 @@ def within_modality(
             gain.gather(1, chosen[:, None]),
             _allowed(total).gather(1, chosen[:, None]),
             MAP_STEPS,
+            None,
         )
         side = inputs.values.shape[1:]
         return Within(total.numpy(), presence.numpy(), gain[..., None].numpy(), pixels[:, 0].reshape(-1, *side).numpy())
     reduce = _per_channel if isinstance(inputs, SeriesTensors) else _per_feature(owner, inputs)
-    feature = _converged(worth, inputs, start, reduce, None, gain, _allowed(total), LAST_STEPS)
+    trees = worth.trees(inputs, start)
+    feature = _converged(worth, inputs, start, reduce, None, gain, _allowed(total), LAST_STEPS, trees)
     return Within(total.numpy(), presence.numpy(), feature.numpy())
 
 
@@ -203,16 +225,17 @@ def _converged(
     gain: Tensor,
     allowed: Tensor,
     last_steps: int,
+    trees: TreePath | None,
 ) -> Tensor:
     """Integrated gradients (B, Q, F), steps doubled for rows whose sum is not yet `gain` (B, Q) within `allowed`."""
     todo, steps = torch.arange(len(gain)), FIRST_STEPS
-    found = _integrate(worth, inputs, start, todo, steps, reduce, targets)
+    found = _integrate(worth, inputs, start, todo, steps, reduce, targets, trees)
     while steps < last_steps:
         todo = ((gain - found.sum(dim=-1)).abs() > allowed).any(dim=1).nonzero()[:, 0]
         if not len(todo):
             break
         steps *= 2
-        found[todo] = _integrate(worth, inputs, start, todo, steps, reduce, targets)
+        found[todo] = _integrate(worth, inputs, start, todo, steps, reduce, targets, trees)
     return found
 
 
@@ -224,12 +247,15 @@ def _integrate(
     steps: int,
     reduce: Callable[[Tensor], Tensor],
     targets: Tensor | None,
+    trees: TreePath | None,
 ) -> Tensor:
     def block(index: Tensor) -> Tensor:
         part = inputs.take(index)
         # `take` of a series cuts to the longest row of the block: the baseline follows.
         cut = inputs.with_values(start).take(index).values
-        return integrated_gradients(worth, part, cut, index, steps, reduce, None if targets is None else targets[index])
+        chosen = None if targets is None else targets[index]
+        along = None if trees is None else trees.take(index)
+        return integrated_gradients(worth, part, cut, index, steps, reduce, chosen, along)
 
     return _in_blocks(block, rows, max(1, _at_once(inputs) // steps))
 

@@ -17,7 +17,7 @@ from riskpred.features.join import concat, take
 from riskpred.features.learn import learn_plan
 from riskpred.features.plan import FeaturePlan
 from riskpred.progress import Progress, Silent
-from riskpred.records.cohort import cohort
+from riskpred.records.cohort import ages_years, cohort
 from riskpred.records.warehouse import Warehouse
 
 _TRAINING_SPLITS = ("train", "tuning")
@@ -29,6 +29,7 @@ class Rows:
 
     Shape: cause, duration_days: risk group -> (N,), as in CohortRows.   eligible: outcome -> (N,) bool.
         together: (N,) int64, the subject's matched set or household, else the subject: rows that no fold may part.
+        age_years: (N,) at prediction_time, NaN = not known.
     """
 
     batch: FeatureBatch
@@ -36,6 +37,7 @@ class Rows:
     duration_days: dict[str, NDArray[np.float64]]
     eligible: dict[str, NDArray[np.bool_]]
     together: NDArray[np.int64]
+    age_years: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -51,6 +53,7 @@ class Rows:
             {name: values[index] for name, values in self.duration_days.items()},
             {name: values[index] for name, values in self.eligible.items()},
             self.together[index],
+            self.age_years[index],
         )
 
     def labels(self) -> NDArray[np.int64]:
@@ -80,7 +83,8 @@ def training_rows(
         if len(found):
             batch = build(chunk, found, plan, warehouse.image_root)
             together = np.array([groups.get(subject, subject) for subject in batch.subject_id.tolist()], np.int64)
-            parts.append(Rows(batch, found.cause, found.duration_days, found.eligible, together))
+            ages = ages_years(chunk, found)
+            parts.append(Rows(batch, found.cause, found.duration_days, found.eligible, together, ages))
         progress.step("read records", done, len(subjects))
     if not parts:
         raise InputError(
@@ -133,6 +137,7 @@ def joined(parts: list[Rows]) -> Rows:
         {name: np.concatenate([part.duration_days[name] for part in parts]) for name in first.duration_days},
         {name: np.concatenate([part.eligible[name] for part in parts]) for name in first.eligible},
         np.concatenate([part.together for part in parts]),
+        np.concatenate([part.age_years for part in parts]),
     )
 
 

@@ -1,7 +1,7 @@
 """Cross-fitted members and the calibration they share: no subject calibrates a member that it trained or stopped."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,29 +9,37 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from riskpred.config.network import NetworkConfig
-from riskpred.features.plan import FeaturePlan
+from riskpred.config.network import NetworkConfig, TabularEncoder
+from riskpred.features.plan import FeaturePlan, TabularPlan
 from riskpred.fit.data import Rows, stratified_folds
 from riskpred.fit.losses import labels_on
-from riskpred.fit.recalibrate import fit_calibrations, for_the_mean, stretch_for_the_mean
+from riskpred.fit.patterns import Maps, apply, fit_patterns, out_of_fold
+from riskpred.fit.stack import Shares, fit_shares, put_shares
 from riskpred.fit.train import TrainingData, member_log_rates, train_member
-from riskpred.model.calibration import Calibration
+from riskpred.fit.trees import MemberTrees, fit_trees, tree_log_rates
+from riskpred.fit.widen import widening
+from riskpred.model.calibration import pattern_index
 from riskpred.model.incidence import cumulative_incidence
 from riskpred.model.layout import Layout
+from riskpred.model.network import Sent, SentOne
 from riskpred.model.risk import RiskModel
+from riskpred.model.threads import one_thread
+
+_ENCODED_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
 class Fitted:
     """A model, and the risk of each training row by the one member that never saw its subject, calibrated for one.
 
-    Shape: fold (N,), the member that predicted the row; out_of_fold, base (N, Q), the latter of the spline alone.
+    Shape: fold (N,), the member that predicted the row; out_of_fold (N, Q).
+        shares: per group, what each cause's log-rate takes of trees and residuals.
     """
 
     model: RiskModel
     fold: NDArray[np.int64]
     out_of_fold: NDArray[np.float64]
-    base: NDArray[np.float64]
+    shares: list[Shares]
 
 
 def fit_members(
@@ -42,18 +50,26 @@ def fit_members(
     seed: int,
     on_epoch: Callable[[int], None] = lambda epochs: None,
 ) -> Fitted:
-    """R members, each trained on all folds but its own; one calibration map per cause on the pooled left-out folds.
+    """R members, each trained on all folds but its own; weights, calibration and intervals from the left-out folds.
 
     Member r leaves out fold r; of the other subjects `stopping_share` stop it and the rest train it.
 
     Args:
         on_epoch: called with the number of epochs that are over (skipped ones count when a member stops early).
     """
+    # The trees' many small parallel loops lose most to a second thread on a busy machine.
+    with one_thread():
+        return _fit_members(config, plan, layout, rows, seed, on_epoch)
+
+
+def _fit_members(
+    config: NetworkConfig, plan: FeaturePlan, layout: Layout, rows: Rows, seed: int, on_epoch: Callable[[int], None]
+) -> Fitted:
     model = RiskModel(config, plan, layout)
     data = training_data(model, rows)
     fold = stratified_folds(rows.together, data.strata, config.members, seed)
-    total: list[Tensor] = [torch.zeros(()) for _ in layout.groups]
-    own, own_base = list(total), list(total)
+    own: list[list[Tensor]] = [[torch.zeros(()) for _ in range(3)] for _ in layout.groups]
+    trees: list[MemberTrees] = []
     for r in range(config.members):
         own_seed = seed * 1_000_003 + r + 1
         others = data.take(np.flatnonzero(fold != r))
@@ -61,23 +77,45 @@ def fit_members(
         on_epoch(r * config.training.epochs)
         report = _counted(on_epoch, r * config.training.epochs)
         member = train_member(config, plan, layout, others, stops, own_seed, report)
+        trees.append(fit_trees(member, others, stops, _rounds(config, plan), own_seed))
         model.networks[r] = member
-        left_out = torch.from_numpy(fold == r)[:, None, None]
-        rates, base = member_log_rates(member, data), member_log_rates(member, data, base_only=True)
-        for g in range(len(layout.groups)):
-            total[g] = total[g] + rates[g]
-            own[g] = torch.where(left_out, rates[g], own[g])
-            own_base[g] = torch.where(left_out, base[g], own_base[g])
+        mine = np.flatnonzero(fold == r)
+        left_out = data.take(mine)
+        candidates = (
+            member_log_rates(member, left_out, base_only=True),
+            tree_log_rates(member, trees[r], left_out),
+            member_log_rates(member, left_out),
+        )
+        for g, group in enumerate(layout.groups):
+            for c, rates in enumerate(candidates):
+                if r == 0:
+                    own[g][c] = torch.zeros(len(fold), len(group.causes), group.intervals, dtype=torch.float64)
+                own[g][c][mine] = rates[g]
     on_epoch(config.members * config.training.epochs)
 
-    maps = fit_calibrations(layout.groups, own, data.labels)
-    base_maps = fit_calibrations(layout.groups, own_base, data.labels)
-    for g, (group, labels) in enumerate(zip(layout.groups, data.labels, strict=True)):
-        rest = (total[g] - own[g]) / (config.members - 1)
-        stretch = stretch_for_the_mean(own[g], rest, labels.inside, config.members)
-        model.calibrations[g] = for_the_mean(group, maps[g], stretch, own[g], labels)
+    shares = [
+        fit_shares(own[g][0], own[g][1], own[g][2], labels, torch.stack([one.grown[g] for one in trees]).all(dim=0))
+        for g, labels in enumerate(data.labels)
+    ]
+    for r in range(config.members):
+        put_shares(model.member(r), trees[r], shares)
     model.eval().requires_grad_(False)
-    return Fitted(model, fold, _risks(layout, maps, own), _risks(layout, base_maps, own_base))
+    sent = [encoded(model, data, r) for r in range(model.members)]
+    maps = fit_patterns(model, data, sent, fold, pooled_only=config.pooled_calibration)
+    risk = _out_of_fold_risks(model, data, sent, fold, maps)
+    model.widening.copy_(torch.from_numpy(widening(model, data, sent, rows, risk)))
+    return Fitted(model, fold, risk, shares)
+
+
+def _rounds(config: NetworkConfig, plan: FeaturePlan) -> dict[str, int]:
+    """Most boosting rounds of each tabular modality."""
+    found = {}
+    for name, part in plan.modalities.items():
+        if isinstance(part, TabularPlan):
+            given = config.encoders.get(name, TabularEncoder())
+            assert isinstance(given, TabularEncoder)
+            found[name] = given.trees
+    return found
 
 
 def _counted(on_epoch: Callable[[int], None], over: int) -> Callable[[], None]:
@@ -85,12 +123,30 @@ def _counted(on_epoch: Callable[[int], None], over: int) -> Callable[[], None]:
     return lambda: on_epoch(next(counter))
 
 
-def _risks(layout: Layout, maps: list[Calibration], log_rates: list[Tensor]) -> NDArray[np.float64]:
+def encoded(model: RiskModel, data: TrainingData, r: int) -> Sent:
+    """What the encoders of member r send for every row, once: (N, G) and (N, D)."""
+    parts = []
+    with torch.no_grad():
+        for rows in torch.split(torch.arange(len(data.together)), _ENCODED_AT_ONCE):
+            parts.append(model.member(r).encode({name: given.take(rows) for name, given in data.inputs.items()}))
+    return {
+        name: SentOne(
+            torch.cat([part[name].coefficients for part in parts]), torch.cat([part[name].embedding for part in parts])
+        )
+        for name in model.modalities
+    }
+
+
+def _out_of_fold_risks(
+    model: RiskModel, data: TrainingData, sent: Sequence[Sent], fold: NDArray[np.int64], maps: Maps
+) -> NDArray[np.float64]:
+    found = out_of_fold(model, sent, fold, data.present)
+    index = pattern_index(data.present, model.modalities)
     incidence = [
-        cumulative_incidence(map_(eta), torch.from_numpy(group.widths_years))
-        for group, map_, eta in zip(layout.groups, maps, log_rates, strict=True)
+        cumulative_incidence(apply(maps.one[g], found.own[g], index), torch.from_numpy(group.widths_years))
+        for g, group in enumerate(model.layout.groups)
     ]
-    risks: NDArray[np.float64] = torch.stack([incidence[g][:, j, k] for g, j, k in layout.where], dim=-1).numpy()
+    risks: NDArray[np.float64] = torch.stack([incidence[g][:, j, k] for g, j, k in model.layout.where], -1).numpy()
     return risks
 
 

@@ -1,74 +1,139 @@
-"""Fits the calibration maps on pooled out-of-fold log-rates: the likelihood of the network, shrunk to the identity.
+"""Fits one calibration map on out-of-fold log-rates: the likelihood of the network, shrunk to the identity.
 
 A row's out-of-fold log-rate is that of one member; a risk is the mean of all. The mean has less noise, so the slope
 that is right for one member would draw the mean too close to the average: `for_the_mean` takes that back.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from riskpred.fit.losses import GroupLabels, negative_log_likelihood
+from riskpred.fit.losses import GroupLabels
 from riskpred.model.calibration import Calibration
 from riskpred.model.layout import GroupGrid
+
+Floats = NDArray[np.float64]
 
 _SPREAD_SHIFT, _SPREAD_SLOPE, _SPREAD_BEND = 1.0, 0.5, 0.5
 """SDs of normal priors on the shift at the mean log-rate, log b and c. Against a likelihood that is a sum over events
 they weigh nothing with hundreds of events, and keep the map near the identity with a handful."""
 _MOST_STRETCH = 1.5
 """Limit of the correction for the mean: beyond it the members disagree so much that the estimate says little."""
-_NEWTON_STEPS = 20
+_NEWTON_STEPS = 30
+_MOST = 30.0
+"""Log-rates are kept below this on the way to the optimum."""
 
 
-def fit_calibration(group: GroupGrid, log_rate: Tensor, labels: GroupLabels) -> Calibration:
+@dataclass(frozen=True)
+class Line:
+    """One map of one group: eta' = intercept + slope eta + bend . (t, t^2).
+
+    Shape: intercept, slope (J,), bend (J, 2), basis (2, K).
+    """
+
+    intercept: Tensor
+    slope: Tensor
+    bend: Tensor
+    basis: Tensor
+
+    @classmethod
+    def identity(cls, group: GroupGrid) -> "Line":
+        causes = len(group.causes)
+        zero = torch.zeros(causes, dtype=torch.float64)
+        return cls(zero, zero + 1.0, torch.zeros(causes, 2, dtype=torch.float64), group.bend_basis)
+
+    def __call__(self, log_rate: Tensor) -> Tensor:
+        """Shape: (N, J, K) -> (N, J, K)."""
+        return self.intercept[:, None] + self.slope[:, None] * log_rate + self.bend @ self.basis
+
+    def mixed(self, other: "Line", weight: Tensor) -> "Line":
+        """weight x this map + (1 - weight) x the other, cause by cause. Shape: weight (J,)."""
+
+        def mean(mine: Tensor, theirs: Tensor) -> Tensor:
+            share = weight.reshape(-1, *(1,) * (mine.ndim - 1))
+            return share * mine + (1.0 - share) * theirs
+
+        return Line(
+            mean(self.intercept, other.intercept),
+            mean(self.slope, other.slope),
+            mean(self.bend, other.bend),
+            self.basis,
+        )
+
+    def put(self, into: Calibration, pattern: int) -> None:
+        """Make this the map of one availability pattern."""
+        into.intercept[pattern] = self.intercept
+        into.log_slope[pattern] = self.slope.log()
+        into.bend[pattern] = self.bend
+
+
+def fit_line(group: GroupGrid, log_rate: Tensor, labels: GroupLabels) -> Line:
     """The map that fits out-of-fold log-rates best, by maximum posterior likelihood.
+
+    The likelihood falls apart into causes; each has four numbers (two known at once), found by Fisher scoring.
 
     Shape: log_rate (N, J, K), uncalibrated; rows outside the risk set count nothing.
     """
-    map_ = Calibration(group)
     inside = labels.inside
     if not bool(inside.any()):
-        return map_
-    centre = log_rate[inside].mean(dim=(0, 2))
-    shift = torch.zeros_like(map_.intercept, requires_grad=True)
-    log_slope = torch.zeros_like(map_.log_slope, requires_grad=True)
-    bend = torch.zeros_like(map_.bend, requires_grad=True)
+        return Line.identity(group)
+    kept = labels.take(inside.nonzero()[:, 0])
+    found = [_fit_cause(group, log_rate[inside, j].numpy(), kept, j) for j in range(len(group.causes))]
+    intercept, slope, first, second = torch.from_numpy(np.array(found)).T
+    return Line(intercept, slope, torch.stack([first, second], dim=1), group.bend_basis)
 
-    def intercept() -> Tensor:
-        # The shift acts at the centre: there it is nearly independent of the slope.
-        return shift + (1.0 - log_slope.exp()) * centre
 
-    def loss() -> Tensor:
-        calibrated = intercept()[:, None] + log_slope.exp()[:, None] * log_rate + bend @ map_.basis
-        prior = (
-            (shift / _SPREAD_SHIFT).square().sum()
-            + (log_slope / _SPREAD_SLOPE).square().sum()
-            + (bend / _SPREAD_BEND).square().sum()
-        ) / 2
-        return negative_log_likelihood(calibrated, labels).sum() + prior
+def _fit_cause(group: GroupGrid, log_rate: Floats, labels: GroupLabels, j: int) -> tuple[float, float, float, float]:
+    """Intercept, slope and the two bends of one cause. Shape: log_rate (N, K), all rows inside."""
+    exposure = (labels.exposure * labels.widths_years).numpy()
+    event = np.zeros_like(log_rate)
+    event[np.arange(len(event)), labels.interval.numpy()] = labels.event[:, j].numpy()
+    # The shift acts at the centre: there it is nearly independent of the slope.
+    centre = float(log_rate.mean())
+    beyond = log_rate - centre
+    bends = [np.broadcast_to(one, log_rate.shape) for one in group.bend_basis.numpy()]
+    active = [0, 1] if group.known_at_once else [0, 1, 2, 3]
+    spread = np.array([_SPREAD_SHIFT, _SPREAD_SLOPE, _SPREAD_BEND, _SPREAD_BEND])
 
-    scale = max(1.0, float(labels.event.sum()))
-    optimiser = torch.optim.LBFGS(
-        [shift, log_slope, bend],
-        max_iter=100,
-        tolerance_grad=1e-8,
-        tolerance_change=1e-12,
-        line_search_fn="strong_wolfe",
-    )
+    def posterior(theta: Floats) -> tuple[float, Floats, Floats]:
+        """Value, and its derivative and information by the calibrated log-rate, (N, K)."""
+        eta = theta[0] + centre + np.exp(theta[1]) * beyond + theta[2] * bends[0] + theta[3] * bends[1]
+        likelihood, score, information = _pieces(np.minimum(eta, _MOST), exposure, event, labels.known_at_once)
+        return likelihood - float(np.sum((theta / spread) ** 2)) / 2, score, information
 
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        value = loss() / scale
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
+    theta = np.zeros(4)
+    value, score, information = posterior(theta)
+    for _ in range(_NEWTON_STEPS):
+        slopes = [np.ones_like(beyond), np.exp(theta[1]) * beyond, *bends]
+        gradient = np.array([float(np.sum(score * slopes[a])) for a in active]) - (theta / spread**2)[active]
+        hessian = np.array([[float(np.sum(information * slopes[a] * slopes[b])) for b in active] for a in active])
+        step = np.zeros(4)
+        step[active] = np.linalg.solve(hessian + np.diag(1.0 / spread[active] ** 2), gradient)
+        size = 1.0
+        while size > 1e-6 and not (trial := posterior(theta + size * step))[0] >= value:
+            size /= 2
+        if size <= 1e-6:
+            break
+        moved, theta = trial[0] - value, theta + size * step
+        value, score, information = trial
+        if moved < 1e-9 * (1.0 + abs(value)):
+            break
+    slope = float(np.exp(theta[1]))
+    return float(theta[0] + (1.0 - slope) * centre), slope, float(theta[2]), float(theta[3])
 
-    optimiser.step(closure)  # type: ignore[no-untyped-call]
-    with torch.no_grad():
-        map_.intercept.copy_(intercept())
-        map_.log_slope.copy_(log_slope)
-        map_.bend.copy_(bend)
-    return map_
+
+def _pieces(eta: Floats, exposure: Floats, event: Floats, known_at_once: bool) -> tuple[float, Floats, Floats]:
+    """Log-likelihood (a sum), its derivative and expected information by each log-rate."""
+    rate = np.exp(eta) * exposure
+    if not known_at_once:
+        return float(np.sum(event * eta) - np.sum(rate)), event - rate, rate
+    rate = np.clip(rate, 1e-12, 500.0)
+    odds = 1.0 / np.expm1(rate)
+    value = np.where(event > 0, np.log(-np.expm1(-rate)), -rate)
+    return float(value.sum()), np.where(event > 0, rate * odds, -rate), rate**2 * odds
 
 
 def stretch_for_the_mean(own: Tensor, others: Tensor, inside: Tensor, members: int) -> Tensor:
@@ -93,9 +158,7 @@ def stretch_for_the_mean(own: Tensor, others: Tensor, inside: Tensor, members: i
     return torch.where(varies > 1e-12, stretch, torch.ones_like(varies)).clamp(1.0, _MOST_STRETCH)
 
 
-def for_the_mean(
-    group: GroupGrid, one: Calibration, stretch: Tensor, log_rate: Tensor, labels: GroupLabels
-) -> Calibration:
+def for_the_mean(one: Line, stretch: Tensor, log_rate: Tensor, labels: GroupLabels) -> Line:
     """The map of one member with a stretched slope, for members whose risks are averaged.
 
     The stretch alone would raise the mean risk: a member's rate is the exponential of a log-rate that now varies more.
@@ -103,14 +166,13 @@ def for_the_mean(
 
     Shape: stretch (J,), log_rate (N, J, K), the out-of-fold log-rates that `one` was fitted on.
     """
-    map_ = Calibration(group)
-    map_.load_state_dict(one.state_dict())
-    if bool(labels.inside.any()):
-        centre = log_rate[labels.inside].mean(dim=(0, 2))
-        map_.log_slope.add_(stretch.log())
-        map_.intercept.add_(one.log_slope.exp() * (1.0 - stretch) * centre)
-        map_.intercept.add_(_shift_to(one(log_rate), map_(log_rate), labels))
-    return map_
+    if not bool(labels.inside.any()):
+        return one
+    centre = log_rate[labels.inside].mean(dim=(0, 2))
+    slope = one.slope * stretch
+    steeper = Line(one.intercept + (one.slope - slope) * centre, slope, one.bend, one.basis)
+    shift = _shift_to(one(log_rate), steeper(log_rate), labels)
+    return Line(steeper.intercept + shift, slope, one.bend, one.basis)
 
 
 def _shift_to(wanted: Tensor, got: Tensor, labels: GroupLabels) -> Tensor:
@@ -125,10 +187,3 @@ def _shift_to(wanted: Tensor, got: Tensor, labels: GroupLabels) -> Tensor:
         expected = (weight * -torch.expm1(-rate)).sum(dim=(0, 2))
         shift = shift + (target - expected) / (weight * rate * torch.exp(-rate)).sum(dim=(0, 2))
     return shift
-
-
-def fit_calibrations(
-    groups: Sequence[GroupGrid], log_rates: Sequence[Tensor], labels: Sequence[GroupLabels]
-) -> list[Calibration]:
-    """One map per group. Shape: per group (N, J, K)."""
-    return [fit_calibration(*one) for one in zip(groups, log_rates, labels, strict=True)]

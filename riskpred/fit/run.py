@@ -13,12 +13,14 @@ import torch
 from riskpred import __version__
 from riskpred.config.network import CrossValidation
 from riskpred.config.study import ModelConfig, load_model_config
+from riskpred.evaluate.populations import population_of
 from riskpred.features.plan import FeaturePlan
 from riskpred.fit.data import Rows, counts, stratified_folds, training_rows
 from riskpred.fit.grid import learn_layout
 from riskpred.fit.members import Fitted, fit_members, training_data
 from riskpred.fit.peer import fit_peer
 from riskpred.fit.profile import attribution_baselines, reference
+from riskpred.fit.scope import learn_scope
 from riskpred.model.bundle import REFERENCE_GROUP, Bundle, Contents, load_bundle, subject_hashes, write_bundle
 from riskpred.model.layout import Layout
 from riskpred.model.manifest import refuse_target
@@ -86,6 +88,7 @@ def _fit(
     if network.cross_validation is not None:
         validated = _cross_validate(config, plan, rows, hashes, network.cross_validation, seed, progress)
     data = training_data(fitted.model, rows)
+    profile = reference(fitted.model, data)
     created_at = datetime.now(UTC).replace(microsecond=0)
     found = counts(config.outcomes, rows)
     return Contents(
@@ -97,14 +100,18 @@ def _fit(
         config=config,
         plan=plan,
         model=fitted.model,
-        card=model_card(config, plan, fitted, found, site, created_at),
-        reference=reference(fitted.model, data),
+        card={
+            **model_card(config, plan, fitted, found, site, created_at),
+            "population": population_of(plan, config.outcomes, rows.batch, rows.cause, rows.duration_days),
+        },
+        reference=profile,
         baseline=attribution_baselines(fitted.model, data),
         peer=peer,
         out_of_fold=_out_of_fold(fitted, rows, layout, plan, hashes),
         cross_validation=validated,
         salt=salt,
         trained_on=np.unique(hashes),
+        scope=learn_scope(fitted.model, data, rows, profile, seed),
     )
 
 
@@ -152,7 +159,6 @@ def _cross_validate(
                     repeat=np.full(len(outer), repeat, np.int64),
                     fold=np.full(len(outer), left_out, np.int64),
                     risk=fitted.model.predict(tested.batch).risk,
-                    base_risk=np.full((len(outer), len(layout.targets)), np.nan),
                     peer_risk=peer.predict(tested.batch),
                 )
             )
@@ -169,7 +175,6 @@ def _out_of_fold(
         repeat=np.zeros(len(rows), np.int64),
         fold=fitted.fold,
         risk=fitted.out_of_fold,
-        base_risk=fitted.base,
         peer_risk=np.full_like(fitted.out_of_fold, _NO_PEER),
     )
 

@@ -23,12 +23,13 @@ from riskpred.model.network import Sent, SentOne
 from riskpred.model.peer import Peer
 from riskpred.model.predictions import Predictions
 from riskpred.model.risk import RiskModel
+from riskpred.model.scope import Measured, Scope
 
 REFERENCE_GROUP: Final = "everyone"
 
 FILES: Final = frozenset(
     [f"{part}.json" for part in ("config", "plan", "layout", "card", "calibration", "peer")]
-    + [f"{part}.safetensors" for part in ("weights", "reference", "predictions", "subjects", "peer")]
+    + [f"{part}.safetensors" for part in ("weights", "reference", "predictions", "subjects", "peer", "scope")]
 )
 """Every file of a bundle, beside manifest.json."""
 
@@ -59,6 +60,7 @@ class Contents:
     cross_validation: Predictions | None
     salt: bytes
     trained_on: NDArray[np.int64]
+    scope: Scope
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,12 @@ class Bundle(Contents):
     def seen_in_training(self, site: str, subject_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether each subject of that site trained this bundle. Shape: (B,)."""
         return np.isin(subject_hashes(self.salt, site, subject_ids), self.trained_on)
+
+    def scope_flags(
+        self, site: str, subject_ids: NDArray[np.int64], measured: Measured, age_years: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        """Which of `scope.FLAGS` hold for each risk of B rows. Shape: (B, Q, flags)."""
+        return self.scope.flags(measured, age_years, self.seen_in_training(site, subject_ids))
 
 
 def subject_hashes(salt: bytes, site: str, subject_ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
@@ -127,6 +135,7 @@ def write_bundle(target: Path, contents: Contents) -> None:
         salt = torch.frombuffer(bytearray(contents.salt), dtype=torch.uint8)
         trained_on = torch.from_numpy(np.sort(contents.trained_on))
         save_file({"salt": salt, "trained_on": trained_on}, folder / "subjects.safetensors")
+        save_file(_whole(contents.scope.state()), folder / "scope.safetensors")
         tensors, description = contents.peer.state()
         save_file(_whole(tensors), folder / "peer.safetensors")
         dump_json(folder / "peer.json", description)
@@ -176,6 +185,7 @@ def load_bundle(path: Path) -> Bundle:
         cross_validation=(Predictions.from_state(kept, "cross_validation") if "cross_validation.row" in kept else None),
         salt=seen["salt"].numpy().tobytes(),
         trained_on=seen["trained_on"].numpy(),
+        scope=Scope.from_state(load_file(path / "scope.safetensors")),
     )
 
 
@@ -188,18 +198,26 @@ def _whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _calibration_json(model: RiskModel) -> dict[str, Any]:
-    """The maps in words, for people; the weights file is what is used."""
+    """The maps in words, for people; the weights file is what is used. Patterns with one map are named together."""
     found: dict[str, Any] = {}
     for group, calibration in zip(model.layout.groups, model.calibrations, strict=True):
         state = calibration.state_dict()
-        found[group.name] = {
-            cause: {
-                "a": float(state["intercept"][j]),
-                "b": float(state["log_slope"][j].exp()),
-                "c": state["bend"][j].tolist(),
-            }
-            for j, cause in enumerate(group.causes)
-        }
+        found[group.name] = {}
+        for j, cause in enumerate(group.causes):
+            maps: list[dict[str, Any]] = []
+            for pattern in range(1, len(state["intercept"])):
+                line = {
+                    "a": float(state["intercept"][pattern, j]),
+                    "b": float(state["log_slope"][pattern, j].exp()),
+                    "c": state["bend"][pattern, j].tolist(),
+                }
+                there = "+".join(name for m, name in enumerate(model.modalities) if pattern >> m & 1)
+                same = next((entry for entry in maps if {k: entry[k] for k in line} == line), None)
+                if same is None:
+                    maps.append({**line, "with": [there]})
+                else:
+                    same["with"].append(there)
+            found[group.name][cause] = maps
     return found
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 DAYS_PER_YEAR: Final = 365.25
 
 BASES: Final = 3
-"""Time bases through which an encoder speaks: 1, t, t^2, with t from 0 to 1 at the last cut."""
+"""Points of time at which an encoder speaks of a cause; between them its log-rate is interpolated."""
 
 Target: TypeAlias = tuple[str, float]
 """(outcome, horizon_years)."""
@@ -49,10 +49,29 @@ class GroupGrid:
 
     @cached_property
     def time_basis(self) -> Tensor:
-        """(1, t, t^2) at the middle of each interval; (1, 0, 0) when known at once. Shape: (3, K) float64."""
+        """Weight of each point of time in each interval; they add up to 1. Shape: (3, K) float64.
+
+        The points lie at 1/6, 1/2 and 5/6 of the intervals, which hold about equal numbers of events: there the data
+        can tell one time from another. Linear between them and constant beyond. Known at once there is the first only.
+        """
+        if self.known_at_once:
+            return torch.tensor([[1.0], [0.0], [0.0]], dtype=torch.float64)
+        points = (np.arange(BASES) + 0.5) / BASES
+        middle = (np.arange(self.intervals) + 0.5) / self.intervals
+        return torch.from_numpy(np.stack([np.interp(middle, points, one) for one in np.eye(BASES)]))
+
+    @cached_property
+    def stratum(self) -> NDArray[np.int64]:
+        """The point of time that counts most in each interval. Shape: (K,)."""
+        result: NDArray[np.int64] = self.time_basis.numpy().argmax(axis=0)
+        return result
+
+    @cached_property
+    def bend_basis(self) -> Tensor:
+        """(t, t^2) at the middle of each interval, t from 0 to 1 at the last cut; 0 known at once. Shape: (2, K)."""
         cuts = np.asarray(self.cuts_years, np.float64)
         t = np.zeros(1) if self.known_at_once else (cuts[:-1] + cuts[1:]) / 2 / cuts[-1]
-        return torch.from_numpy(np.stack([np.ones_like(t), t, t**2]))
+        return torch.from_numpy(np.stack([t, t**2]))
 
     def exposure(self, duration_days: NDArray[np.float64]) -> NDArray[np.float64]:
         """Share of each interval that lies before the end of follow-up. Shape: (N,) -> (N, K)."""
@@ -91,6 +110,14 @@ class Layout:
         for group in self.groups:
             found.append(slice(start, start + BASES * len(group.causes)))
             start += BASES * len(group.causes)
+        return found
+
+    def cause_slices(self) -> list[slice]:
+        """Each group's part of the causes over all groups."""
+        found, start = [], 0
+        for group in self.groups:
+            found.append(slice(start, start + len(group.causes)))
+            start += len(group.causes)
         return found
 
     @cached_property

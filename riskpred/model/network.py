@@ -57,7 +57,7 @@ class Joint(nn.Module):
 
 
 class Member(nn.Module):
-    """Encoders and their fusion: log-rate = baseline + (sum of present coefficients + joint term) . (1, t, t^2).
+    """Encoders and their fusion: log-rate = baseline + (sum of present coefficients + joint term) . time basis.
 
     Shape: {modality: ModalityTensors of B rows} -> per group (B, J, K) float64, log of the rate per year.
     Example: see tests/unit/model/test_network.py, which builds one from a plan and a layout.

@@ -17,8 +17,7 @@ class Predictions:
         row: (N,) int64, position in the rows of the fit (subject_id, then prediction_time, ascending).
         repeat, fold: (N,) int64; repeat is 0 out of fold.
         subject: (N,) int64, salted hash of (site, subject_id): equal hashes are one person.
-        risk, base_risk, peer_risk: (N, Q) float64, by target. base_risk is that of the spline alone; peer_risk is NaN
-            where no peer was fitted.
+        risk, peer_risk: (N, Q) float64, by target; peer_risk is NaN where no peer was fitted.
         cause: (N, groups) int8, as in CohortRows; -1 = not in the group's risk set.
         duration_days: (N, groups) float64, NaN where cause is -1.
         present: (N, M) bool, by modality in the plan's order.
@@ -29,7 +28,6 @@ class Predictions:
     fold: NDArray[np.int64]
     subject: NDArray[np.int64]
     risk: NDArray[np.float64]
-    base_risk: NDArray[np.float64]
     peer_risk: NDArray[np.float64]
     cause: NDArray[np.int8]
     duration_days: NDArray[np.float64]

@@ -1,7 +1,7 @@
 """The model a bundle holds: all members with the calibration, from a batch of features to risks with intervals."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from riskpred.config.network import NetworkConfig
 from riskpred.features.batch import FeatureBatch
 from riskpred.features.plan import FeaturePlan, TabularPlan
-from riskpred.model.calibration import Calibration
+from riskpred.model.calibration import Calibration, pattern_index
 from riskpred.model.incidence import cumulative_incidence
 from riskpred.model.layout import Layout, Target, running_maximum
 from riskpred.model.network import Member, Sent, SentOne
-from riskpred.model.tensors import ModalityTensors, tensors_of
+from riskpred.model.tensors import ModalityTensors, TabularTensors, tensors_of
 
 Z90: Final = 1.645
 """Normal quantile of a two-sided 90 % interval."""
@@ -40,9 +40,13 @@ class Prediction:
 class RiskModel(nn.Module):
     """Calibrated risks by the mean of R members. Encoders work in float32, everything above them in float64.
 
+    widening: (Q,) factor c of the interval of each target, 1 or more; `fit` sets it.
+
     Shape: FeatureBatch of B rows -> Prediction.
     Example: see tests/unit/model/test_risk.py, which builds one from a plan and a layout.
     """
+
+    widening: Tensor
 
     def __init__(self, config: NetworkConfig, plan: FeaturePlan, layout: Layout) -> None:
         super().__init__()
@@ -50,7 +54,8 @@ class RiskModel(nn.Module):
         # Starting weights are drawn and replaced: nobody's random numbers should depend on that.
         with torch.random.fork_rng(devices=[]):
             self.networks = nn.ModuleList(Member(config, plan, layout) for _ in range(config.members))
-        self.calibrations = nn.ModuleList(Calibration(group) for group in layout.groups)
+        self.calibrations = nn.ModuleList(Calibration(group, len(plan.modalities)) for group in layout.groups)
+        self.register_buffer("widening", torch.ones(len(layout.targets), dtype=torch.float64))
         self.eval()
 
     @property
@@ -80,7 +85,10 @@ class RiskModel(nn.Module):
 
     def encode(self, inputs: Mapping[str, ModalityTensors]) -> Sent:
         """What each modality sends, by member: (R, B, G) and (R, B, D). Differentiable in each `values`."""
-        each = [self.member(r).encode(inputs) for r in range(self.members)]
+        each = [
+            self.member(r).encode({name: _of_member(given, r) for name, given in inputs.items()})
+            for r in range(self.members)
+        ]
         return {
             name: SentOne(
                 torch.stack([sent[name].coefficients for sent in each]),
@@ -98,16 +106,16 @@ class RiskModel(nn.Module):
             present: per modality (B,) bool.
         Shape: result (R, B, Q).
         """
-        risks = []
+        risks, pattern = [], pattern_index(present, self.modalities)
         for r in range(self.members):
             one = {name: SentOne(part.coefficients[r], part.embedding[r]) for name, part in sent.items()}
-            risks.append(self.risks_from_log_rates(self.member(r).log_rates(one, present)))
+            risks.append(self.risks_from_log_rates(self.member(r).log_rates(one, present), pattern))
         return torch.stack(risks)
 
-    def risks_from_log_rates(self, log_rates: list[Tensor]) -> Tensor:
-        """Uncalibrated log-rates of each group, (B, J, K), to calibrated risks of the targets, (B, Q)."""
+    def risks_from_log_rates(self, log_rates: list[Tensor], pattern: Tensor) -> Tensor:
+        """Uncalibrated log-rates of each group, (B, J, K), of rows with that availability, to risks (B, Q)."""
         incidence = [
-            cumulative_incidence(calibration(eta), torch.from_numpy(group.widths_years))
+            cumulative_incidence(calibration(eta, pattern), torch.from_numpy(group.widths_years))
             for group, calibration, eta in zip(self.layout.groups, self.calibrations, log_rates, strict=True)
         ]
         return torch.stack([incidence[g][:, j, k] for g, j, k in self.layout.where], dim=-1)
@@ -122,19 +130,32 @@ class RiskModel(nn.Module):
                 sent = self.encode(some)
                 found.append(self.member_risks(sent, {name: given.present for name, given in some.items()}))
         member = torch.cat(found, dim=1).numpy() if found else np.zeros((self.members, 0, len(self.targets)))
-        return with_interval(member, self.targets)
+        return self.with_interval(member)
+
+    def with_interval(self, member: NDArray[np.float64]) -> Prediction:
+        """Mean of the members and its widened interval. Shape: member (R, B, Q)."""
+        return with_interval(member, self.targets, self.widening.numpy())
 
 
-def with_interval(member: NDArray[np.float64], targets: tuple[Target, ...]) -> Prediction:
+def _of_member(given: ModalityTensors, r: int) -> ModalityTensors:
+    """What member r reads: where an explanation gives the output of every member's trees, (B, R, J), its own."""
+    if isinstance(given, TabularTensors) and given.trees is not None:
+        return replace(given, trees=given.trees[:, r])
+    return given
+
+
+def with_interval(
+    member: NDArray[np.float64], targets: tuple[Target, ...], widening: NDArray[np.float64] | float = 1.0
+) -> Prediction:
     """Mean of the members, and its 90 % interval from how far they differ.
 
-    On the complementary log-log scale: risk +- 1.645 `jackknife_error`; then the running maximum over horizons. Not yet
-    widened to its nominal coverage.
+    On the complementary log-log scale: risk +- 1.645 x widening x `jackknife_error`; then the running maximum over
+    horizons.
 
-    Shape: member (R, B, Q).
+    Shape: member (R, B, Q), widening (Q,).
     """
     risk = member.mean(axis=0)
-    spread = jackknife_error(_cloglog(member))
+    spread = jackknife_error(_cloglog(member)) * widening
     middle = _cloglog(risk)
     low, high = (-np.expm1(-np.exp(middle + sign * Z90 * spread)) for sign in (-1.0, 1.0))
     low, high = (running_maximum(bound, targets) for bound in (np.minimum(low, risk), np.maximum(high, risk)))

@@ -1,4 +1,4 @@
-"""The tabular encoder: an additive ridge spline, plus a TabM residual that starts at zero."""
+"""The tabular encoder: an additive ridge spline, boosted trees, and a TabM residual that starts at zero."""
 
 from collections.abc import Sequence
 
@@ -11,6 +11,7 @@ from riskpred.config.network import TabularEncoder as Settings
 from riskpred.model.layout import BASES
 from riskpred.model.spline import SplineDesign
 from riskpred.model.tensors import TabularTensors, Vocabulary, column_owner
+from riskpred.model.trees import TreeTerm
 
 _EMBEDDING = 8
 _FREQUENCIES = 16
@@ -18,10 +19,11 @@ _FREQUENCY_SCALE = 0.05
 
 
 class TabularEncoder(nn.Module):
-    """Coefficients and embedding of tabular features: spline terms x weights + a residual of TabM.
+    """Coefficients and embedding of tabular features: spline terms x weights + trees + a residual of TabM.
 
-    The spline's weights are buffers that `fit` sets; they speak through the time basis 1 alone (proportional hazards).
-    TabM's k members are averaged; its activations are smooth, so that integrated gradients converge.
+    The spline's weights and the trees are buffers that `fit` sets; the spline says the same at all points of time
+    (proportional hazards). TabM's k members are averaged; its activations are smooth, so that integrated gradients
+    converge.
 
     Shape: TabularTensors of B rows -> coefficients (B, G) float64, embedding (B, D) float64.
     Example:
@@ -43,6 +45,7 @@ class TabularEncoder(nn.Module):
         self.register_buffer(
             "spline_weight", torch.zeros(self.design.width, coefficients // BASES, dtype=torch.float64)
         )
+        self.trees = TreeTerm(columns, coefficients // BASES)
         owner = column_owner(columns)
         self._numeric = [at for at, feature in enumerate(owner) if not columns[feature].vocabulary]
         self._hot = [at for at, feature in enumerate(owner) if columns[feature].vocabulary]
@@ -91,13 +94,10 @@ class TabularEncoder(nn.Module):
 
     def additive(self, tabular: TabularTensors) -> Tensor:
         """The spline's part of the coefficients. Shape: (B, G) float64."""
-        first: Tensor = self.design(tabular) @ self.spline_weight
-        result = first.new_zeros(len(first), first.shape[1], BASES)
-        result[:, :, 0] = first
-        return result.flatten(1)
+        return proportional(self.design(tabular) @ self.spline_weight)
 
     def forward(self, tabular: TabularTensors, additive: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Coefficients and embedding; `additive`, where it is known already, saves computing the splines again."""
+        """Coefficients and embedding; `additive` is the spline's part, where it is known already."""
         seen = tabular.observed.float()
         parts = [tabular.values[:, self._hot], 1.0 - seen]
         if self.embed is not None:
@@ -108,4 +108,10 @@ class TabularEncoder(nn.Module):
         residual = self.to_coefficients(hidden).mean(dim=1)
         if additive is None:
             additive = self.additive(tabular)
-        return additive + residual.double(), self.to_embedding(hidden.mean(dim=1)).double()
+        own = additive + self.trees(tabular) + residual.double()
+        return own, self.to_embedding(hidden.mean(dim=1)).double()
+
+
+def proportional(per_cause: Tensor) -> Tensor:
+    """Coefficients of a term that says the same at all points of time. Shape: (B, J) -> (B, G)."""
+    return per_cause.repeat_interleave(BASES, dim=-1)

@@ -30,14 +30,18 @@ class TabularTensors:
     Shape:
         values: (B, W) float32, raw; a category is one-hot; 0 where missing.   observed: (B, F) bool.
         present: (B,) bool, the modality may be used.
+        trees: (B, G) float64, given in place of what the trees of one member would say of the values; an explanation
+            moves along it. None = ask the trees.
     """
 
     values: Tensor
     observed: Tensor
     present: Tensor
+    trees: Tensor | None = None
 
     def take(self, index: Tensor) -> "TabularTensors":
-        return TabularTensors(self.values[index], self.observed[index], self.present[index])
+        trees = None if self.trees is None else self.trees[index]
+        return TabularTensors(self.values[index], self.observed[index], self.present[index], trees)
 
     def with_values(self, values: Tensor) -> "TabularTensors":
         return replace(self, values=values)

@@ -34,7 +34,7 @@ class CohortRows:
         duration_days: risk group -> (R,) float64 from prediction_time to event or end of follow-up; 0 where known at
             once; NaN where cause = -1.
         cause: risk group -> (R,) int8: 0 censored, j = group.causes[j - 1]; known at once 0 no, 1 yes; -1 = not in the
-            group's risk set, or unlabelled.
+            group's risk set (not eligible, or follow-up ends within its blanking window), or unlabelled.
         valid_until: (R,) int64, the first later moment at which eligibility may change without new data (an age limit
             passes, an already recorded event becomes visible); STATIC = none.
     """
@@ -65,6 +65,9 @@ def cohort(chunk: SubjectChunk, outcomes: OutcomesConfig, data_until: int, as_of
     leaving. Without entry_codes entry is the first dated event other than MEDS_BIRTH. An outcome known at once is
     labelled by the codes from lookback_days before prediction_time's (UTC) day to the end of that day; undated labels
     always count. A label code without the value that its rule judges was not measured.
+
+    Blanking: whose follow-up ends (outcome, death or leaving) within a group's blanking_days after prediction_time, the
+    last moment included, is eligible as ever but not in its risk set. Durations still count from prediction_time.
     """
     marks = _marks(chunk, outcomes)
     if as_of is not None:
@@ -219,6 +222,10 @@ def _judged(
         low,
         high,
     )
+    for g, group in enumerate(groups):
+        if group.blanking_days:
+            within = duration[g] <= group.blanking_days
+            duration[g, within], cause[g, within] = np.nan, -1
     texts = np.array(REASONS, dtype=object)
     place = {name: g for g, group in enumerate(groups) for name in group.outcomes}
     return CohortRows(
@@ -231,6 +238,16 @@ def _judged(
         cause={group.name: cause[g] for g, group in enumerate(groups)},
         valid_until=valid_until,
     )
+
+
+def ages_years(chunk: SubjectChunk, rows: CohortRows) -> NDArray[np.float64]:
+    """Age at prediction_time, whatever the features are; NaN where no dated birth is known by then. Shape: (R,)."""
+    birth = code_mask(chunk.codes, (BIRTH_CODE,))[chunk.code] & (chunk.time != STATIC)
+    born = first_time(chunk.start, chunk.time, birth)[rows.subject]
+    known = (born != STATIC) & (born <= rows.prediction_time)
+    # Where it is not known the difference would overflow.
+    lived = rows.prediction_time - np.where(known, born, rows.prediction_time)
+    return np.where(known, lived / (YEAR_DAYS * DAY_US), np.nan)
 
 
 def rows_at(rows: CohortRows, index: NDArray[np.int64]) -> CohortRows:

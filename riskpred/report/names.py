@@ -94,6 +94,29 @@ _FLAGS = {
         "The model was made from records that include this person's. The risk may agree with these records more "
         "closely than it would for someone new."
     ),
+    "age_outside_training": (
+        "Older or younger than the people the model was made from: nobody knows how well it does at this age."
+    ),
+    "age_unknown": (
+        "The age is not known here, as it was for nearly everyone the model was made from. The interval may be too "
+        "narrow."
+    ),
+    "horizon_beyond_follow_up": (
+        "Hardly anyone the model was made from was followed for as long as the longest time shown here. A risk so far "
+        "ahead is an extrapolation."
+    ),
+    "unlike_training": (
+        "These records differ from those of nearly everyone the model was made from: a value, or a combination of "
+        "values, that it hardly ever met. Check that the values are right; the interval may be too narrow."
+    ),
+    "availability_unseen": (
+        "Hardly anyone the model was made from had just this combination of kinds of data (see the data used, below). "
+        "The interval may be too narrow."
+    ),
+    "too_few_inputs": (
+        "Far fewer facts went in than for nearly everyone the model was made from (see the data used, below). The risk "
+        "says little about this person in particular."
+    ),
 }
 _SEXES = {"m": "male", "male": "male", "f": "female", "female": "female"}
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from riskpred.explain.coalitions import modality_reasons
 from riskpred.features.batch import FeatureBatch
-from riskpred.model.risk import with_interval
+from riskpred.model.scope import Measured
 
 if TYPE_CHECKING:
     from riskpred.model.bundle import Bundle
@@ -22,7 +22,7 @@ BATCH_SIZE = 512
 class Assessed:
     """B subjects, Q targets, M modalities. Risks are 0 to 1; contributions are risk points.
 
-    Shape: risk, low, high, reference, percentile: (B, Q); contribution: (B, Q, M).
+    Shape: risk, low, high, reference, percentile: (B, Q); contribution: (B, Q, M); measured: B rows, for scope flags.
     """
 
     risk: NDArray[np.float64]
@@ -31,6 +31,7 @@ class Assessed:
     reference: NDArray[np.float64]
     percentile: NDArray[np.float64]
     contribution: NDArray[np.float64]
+    measured: Measured
 
     @property
     def finite(self) -> NDArray[np.bool_]:
@@ -43,16 +44,17 @@ def assess(bundle: "Bundle", batch: FeatureBatch, batch_size: int = BATCH_SIZE) 
     """Risks and modality reasons of a batch; each subject is encoded once, coalitions only fuse."""
     model = bundle.model
     inputs = model.tensors(batch)
-    member, reference, contribution = [], [], []
+    member, reference, contribution, measured = [], [], [], []
     for rows in torch.split(torch.arange(len(batch)), batch_size):
         some = {name: given.take(rows) for name, given in inputs.items()}
         with torch.no_grad():
             sent = model.encode(some)
+        measured.append(bundle.scope.measure(model.plan, some, sent, bundle.reference))
         reasons = modality_reasons(model, sent, bundle.reference, {name: given.present for name, given in some.items()})
         member.append(reasons.member)
         reference.append(reasons.reference)
         contribution.append(reasons.contribution)
-    predicted = with_interval(np.concatenate(member, axis=1), model.targets)
+    predicted = model.with_interval(np.concatenate(member, axis=1))
     return Assessed(
         risk=predicted.risk,
         low=predicted.low,
@@ -60,4 +62,5 @@ def assess(bundle: "Bundle", batch: FeatureBatch, batch_size: int = BATCH_SIZE) 
         reference=np.concatenate(reference),
         percentile=bundle.percentile(predicted.risk),
         contribution=np.concatenate(contribution),
+        measured=Measured.joined(measured),
     )

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from riskpred.features.batch import NO_USABLE_INPUT, FeatureBatch
 from riskpred.features.build import build
 from riskpred.features.change import valid_until
+from riskpred.model.scope import FLAGS
 from riskpred.records.chunk import STATIC, SubjectChunk
-from riskpred.records.cohort import cohort, rows_at
+from riskpred.records.cohort import ages_years, cohort, rows_at
 from riskpred.records.digest import subject_digests
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.assess import BATCH_SIZE, Assessed, assess
@@ -33,6 +34,7 @@ class Judged:
     Shape:
         subject_id, prediction_time, valid_until: (S,); digest: S texts; status, reason: (S, O) text.
         rows: (B,) place in the chunk; batch: B rows; assessed: None where B = 0; scored: (B, Q) risks to write.
+        scope_flags: (B, Q, flags) which of `scope.FLAGS` hold.
         top_score: (B,) highest percentile at the longest horizons, NaN where nothing is scored.
         top_target: (B,) the target that has it.
     """
@@ -47,6 +49,7 @@ class Judged:
     batch: FeatureBatch | None
     assessed: Assessed | None
     scored: NDArray[np.bool_]
+    scope_flags: NDArray[np.bool_]
     top_score: NDArray[np.float64]
     top_target: NDArray[np.int64]
 
@@ -74,6 +77,7 @@ def judge_chunk(
     targets = bundle.model.targets
     batch, assessed = None, None
     scored = np.zeros((len(some), len(targets)), dtype=bool)
+    scope_flags = np.zeros((*scored.shape, len(FLAGS)), dtype=bool)
     top_score, top_target = np.full(len(some), np.nan), np.zeros(len(some), dtype=np.int64)
     if len(some):
         with watch("features"):
@@ -82,6 +86,8 @@ def judge_chunk(
             change[some] = valid_until(chunk, eligible_rows, bundle.plan)
         with watch("model"):
             assessed = assess(bundle, batch, batch_size)
+            ages = ages_years(chunk, eligible_rows)
+            scope_flags = bundle.scope_flags(warehouse.site, batch.subject_id, assessed.measured, ages)
         outcome_of = np.array([names.index(outcome) for outcome, _ in targets])
         finite = np.stack([assessed.finite[:, outcome_of == o].all(axis=1) for o in range(len(names))], axis=1)
         usable = batch.usable
@@ -106,6 +112,7 @@ def judge_chunk(
         batch=batch,
         assessed=assessed,
         scored=scored,
+        scope_flags=scope_flags,
         top_score=top_score,
         top_target=top_target,
     )

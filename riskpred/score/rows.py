@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from riskpred.features.batch import FeatureBatch, InputReject, Receipt
 from riskpred.features.receipts import input_hashes
+from riskpred.model.scope import FLAGS
 from riskpred.records.chunk import DAY_US, STATIC
 from riskpred.records.schema import table_schema
 from riskpred.score.assess import Assessed
@@ -36,14 +37,14 @@ def risk_rows(
     batch: FeatureBatch,
     assessed: Assessed,
     scored: NDArray[np.bool_],
-    seen_in_training: NDArray[np.bool_],
+    scope_flags: NDArray[np.bool_],
     scored_at: int,
     reference_group: str,
 ) -> pa.Table:
-    """Rows of risk_scores. `scored`: (B, Q), which risks to write; seen_in_training: (B,)."""
+    """Rows of risk_scores. `scored`: (B, Q), which risks to write; scope_flags: (B, Q, flags), which of FLAGS hold."""
     row, target = np.nonzero(scored)
-    flagged = seen_in_training[row]
-    offsets = np.concatenate([[0], np.cumsum(flagged)])
+    flagged = scope_flags[row, target]
+    offsets = np.concatenate([[0], np.cumsum(flagged.sum(axis=1))])
     return _table(
         "risk_scores",
         {
@@ -61,7 +62,8 @@ def risk_rows(
             "scored_at": _times(np.full(len(row), scored_at)),
             "carried": np.zeros(len(row), dtype=bool),
             "scope_flags": pa.ListArray.from_arrays(
-                pa.array(offsets, pa.int32()), _same("seen_in_training", int(flagged.sum()), pa.string())
+                pa.array(offsets, pa.int32()),
+                pa.array(np.array(FLAGS, dtype=object)[np.nonzero(flagged)[1]], pa.string()),
             ),
         },
     )

@@ -56,6 +56,7 @@ class NightSummary:
 
     ledger: the row of `runs`.   pairs: outcome -> status -> pairs.   explained: subjects with feature reasons.
     flagged: of them, those with an (unexplained) row above the promised size.   seconds: by stage, and total.
+    scope_flags: flag -> pairs with a risk that carries it, most frequent first.
     """
 
     ledger: Ledger
@@ -64,6 +65,7 @@ class NightSummary:
     flagged: int
     total_seconds: float
     seconds: dict[str, float] = field(default_factory=dict)
+    scope_flags: dict[str, int] = field(default_factory=dict)
 
 
 def score(
@@ -112,9 +114,9 @@ def score(
                 progress.step("publish", 0, 1)
                 store.commit()
                 ledger = read_back(connection, night.run_id)
-                pairs = _pairs(store, night)
+                pairs, flags = _pairs(store, night), _flagged_pairs(store, night)
         progress.step("publish", 1, 1)
-    return NightSummary(ledger, pairs, len(top), flagged, watch.total, watch.seconds)
+    return NightSummary(ledger, pairs, len(top), flagged, watch.total, watch.seconds, flags)
 
 
 def affordable(plan: FeaturePlan, subjects: int) -> int:
@@ -148,6 +150,15 @@ def _pairs(store: Store, night: Night) -> dict[str, dict[str, int]]:
     ).fetchall():
         counts.setdefault(outcome, {})[status] = count
     return counts
+
+
+def _flagged_pairs(store: Store, night: Night) -> dict[str, int]:
+    found = store.connection.execute(
+        "SELECT flag, count(DISTINCT (subject_id, outcome)) FROM risk_scores, unnest(scope_flags) AS f(flag) "
+        "WHERE run_id = ? GROUP BY flag ORDER BY 2 DESC, 1",
+        [night.run_id],
+    ).fetchall()
+    return dict(found)
 
 
 class _Writer:
@@ -238,10 +249,18 @@ class _Writer:
         if judged.batch is None or judged.assessed is None:
             return
         batch, targets = judged.batch, bundle.model.targets
-        seen = bundle.seen_in_training(self._source.site, batch.subject_id)
         store.append(
             "risk_scores",
-            risk_rows(night, targets, batch, judged.assessed, judged.scored, seen, scored_at, bundle.reference_group),
+            risk_rows(
+                night,
+                targets,
+                batch,
+                judged.assessed,
+                judged.scored,
+                judged.scope_flags,
+                scored_at,
+                bundle.reference_group,
+            ),
         )
         store.append("input_receipts", receipt_rows(night, batch))
         store.append("rejects", reject_rows(night, batch.rejects))

@@ -51,7 +51,7 @@ def test_every_target_and_model_has_its_rows(printed):
     assert targets == {(name, h) for name in ("stroke", "tumour") for h in (1.0, 3.0)} | {("low_mood", 0.0)}
     models = {row["model"] for row in rows if row["outcome"] == "stroke" and " - " not in row["model"]}
     alone = {f"riskpred:{name} only" for name in ("tabular", "series", "image")}
-    assert models == {"riskpred", "spline_cox"} | alone
+    assert models == {"riskpred", "spline_cox", "treat all", "treat none"} | alone
     assert {row["split"] for row in rows} == {EVERYONE}
     assert all((row["value"] is None) == (row["reason"] is not None) for row in rows)
     everyone = [row for row in rows if row["subgroup"] is None and row["model"] == "riskpred"]

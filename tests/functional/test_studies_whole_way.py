@@ -62,7 +62,7 @@ def _no_worse_than_the_peer(study: str, metrics: list[dict[str, Any]]) -> None:
     value = {
         (row["model"], row["outcome"], row["horizon_years"], row["metric"]): row["value"]
         for row in metrics
-        if row["subgroup"] is None
+        if row["subgroup"] is None and not row["blanking_days"]
     }
     for (model, outcome, horizon, metric), ours in value.items():
         if model != "riskpred" or ours is None:

@@ -7,6 +7,7 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 from riskpred.evaluate.brier import brier, ibs, ipa
 from riskpred.evaluate.calibration import citl, intercept_and_slope
 from riskpred.evaluate.censoring import aalen_johansen, at_horizon, observation
+from riskpred.evaluate.decision import net_benefit
 from riskpred.evaluate.discrimination import auc, harrell_c, uno_c
 
 # Acute myelogenous leukaemia, maintained arm: Miller 1981, Survival Analysis, p. 49; R: survival::aml.
@@ -102,3 +103,69 @@ def test_citl_on_the_log_rate_scale_recovers_a_closed_form():
     happened = np.r_[np.ones(30), np.zeros(170)]
     a = citl(np.full(200, 0.2), happened, np.ones(200))
     assert a == pytest.approx(np.log(-np.log(1 - 0.15)) - np.log(-np.log(1 - 0.2)), abs=1e-9)
+
+
+# R: dcurves::dca(cancer ~ famhistory, df_binary): 750 people, 105 with cancer; of 115 with a family history 24 have it.
+# Values as its authors keep them beside the Python port: github.com/MSKCC-Epi-Bio/dcurves, data/r_dca_famhistory.csv.
+DCURVES_THRESHOLDS = np.array([0.01, 0.05, 0.1, 0.2, 0.3, 0.5])
+DCURVES_FAMILY = [0.030774410774410774, 0.025614035087719297, 0.018518518518518517, 0.0016666666666666635]
+DCURVES_FAMILY += [-0.02000000000000001, -0.08933333333333335]
+DCURVES_ALL = [0.13131313131313133, 0.09473684210526317, 0.04444444444444445, -0.07499999999999998]
+DCURVES_ALL += [-0.2285714285714286, -0.72]
+
+
+def test_net_benefit_is_that_of_dcurves_in_r():
+    family = np.r_[np.ones(115), np.zeros(635)]
+    cancer = np.r_[np.ones(24), np.zeros(91), np.ones(81), np.zeros(554)]
+    ones = np.ones(750)
+    assert net_benefit(family, cancer, ones, DCURVES_THRESHOLDS) == pytest.approx(DCURVES_FAMILY, abs=1e-12)
+    assert net_benefit(ones, cancer, ones, DCURVES_THRESHOLDS) == pytest.approx(DCURVES_ALL, abs=1e-12)
+
+
+def test_net_benefit_in_its_two_published_forms_is_one():
+    # Vickers & Elkin 2006: TP/n - FP/n w, w = p / (1 - p); Vickers et al. 2016, BMJ 352:i6: sensitivity x prevalence -
+    # (1 - specificity) x (1 - prevalence) x w.
+    from sklearn.metrics import confusion_matrix
+
+    generator = np.random.default_rng(8)
+    risk = generator.random(400)
+    happened = (generator.random(400) < risk).astype(np.float64)
+    for p in (0.1, 0.35):
+        (tn, fp), (fn, tp) = confusion_matrix(happened, risk >= p)
+        prevalence, w = (tp + fn) / 400, p / (1 - p)
+        wanted = tp / (tp + fn) * prevalence - (1 - tn / (tn + fp)) * (1 - prevalence) * w
+        got = net_benefit(risk, happened, np.ones(400), np.array([p]))[0]
+        assert got == pytest.approx(wanted, abs=1e-12)
+        assert got == pytest.approx(tp / 400 - fp / 400 * w, abs=1e-12)
+
+
+def test_net_benefit_with_censoring_and_a_competing_event_by_hand():
+    # The four of at_horizon's example: outcome (weight 1), left (0), competing at 3 and free at 4 (3/2 each); n = 4.
+    time, status = np.array([1.0, 2, 3, 4]), np.array([1, 0, 2, 0], dtype=np.int8)
+    outcome, weight = at_horizon(time, status, 3.5)
+    risk = np.array([0.5, 0.9, 0.2, 0.1])
+    # At 20 %: the outcome and the competing one are treated: (1 - 1.5 x 1/4) / 4. At 50 %: the outcome alone.
+    assert net_benefit(risk, outcome, weight, np.array([0.2, 0.5])) == pytest.approx([(1 - 0.375) / 4, 0.25])
+
+
+def test_ici_and_reliability_of_two_groups_by_hand():
+    # Two risks far apart in rank (0 to .5, .5 to 1) smoothed over .08 of rank at their middle ranks .25 and .75: each
+    # group borrows exp(-(.5 / .08)^2 / 2) = 3.3e-9 of the other, so the curve is the two groups' means.
+    from riskpred.evaluate.calibration import ici, reliability
+
+    risk = np.r_[np.full(100, 0.1), np.full(100, 0.4)]
+    happened = np.r_[np.ones(20), np.zeros(80), np.ones(30), np.zeros(70)]
+    curve = reliability(risk, happened, np.ones(200))
+    assert curve.risk == pytest.approx([0.1, 0.4], abs=1e-6)
+    assert curve.observed == pytest.approx([0.2, 0.3], abs=1e-6)
+    assert ici(risk, happened, np.ones(200)) == pytest.approx(0.1, abs=1e-6)
+
+
+def test_cumulative_incidence_of_a_textbook_example():
+    # Without censoring the Aalen-Johansen estimate is the plain share (Kalbfleisch & Prentice 2002, 8.2): of 8 people
+    # relapse at 1, 4, 6 and death at 2, 4, 7; one relapse ties with a death at 4; two are free at the end.
+    time = np.array([1.0, 2, 4, 4, 6, 7, 9, 9])
+    status = np.array([1, 2, 1, 2, 1, 2, 0, 0], dtype=np.int8)
+    at = np.array([1.0, 4.0, 6.5, 8.0])
+    assert aalen_johansen(time, status, at) == pytest.approx([1 / 8, 2 / 8, 3 / 8, 3 / 8], abs=1e-12)
+    assert aalen_johansen(time, status, at, cause=2) == pytest.approx([0, 2 / 8, 2 / 8, 3 / 8], abs=1e-12)

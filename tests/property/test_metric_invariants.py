@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from riskpred.evaluate.censoring import Undefined, aalen_johansen, at_horizon, observation
 from riskpred.evaluate.discrimination import auc, harrell_c, uno_c
+from riskpred.evaluate.timeline import Timeline, weights
 
 
 @st.composite
@@ -96,3 +97,20 @@ def test_ranking_metrics_only_see_the_order(people):
         assert auc(risk, outcome, np.ones(len(risk))) == auc(np.exp(3 * risk), outcome, np.ones(len(risk)))
     except Undefined:
         return
+
+
+@settings(max_examples=60, deadline=None)
+@given(follow_up(), st.integers(1, 40))
+def test_what_is_sorted_once_gives_the_same_weights_on_every_resample(people, horizon):
+    time, status, _, count = people
+    timeline = Timeline.of(time, status)
+    assert timeline.staying(count) == pytest.approx(observation(time, status, count).level, abs=1e-12)
+    at = timeline.at(float(horizon))
+    try:
+        outcome, weight = at_horizon(time, status, float(horizon), count)
+    except Undefined:
+        with pytest.raises(Undefined):
+            weights(at, timeline.staying(count), count)
+        return
+    assert np.array_equal(at.outcome, outcome)
+    assert weights(at, timeline.staying(count), count) == pytest.approx(weight, abs=1e-9)

@@ -237,6 +237,89 @@ def test_at_one_moment_for_everyone(records, moment, events, at, rows):
     assert table_of(got, chunk, outcomes) == expected(rows)
 
 
+BLANKED = """
+    1 | 2020-01-01 | ENTER
+    1 | 2020-03-31 | MI
+    2 | 2020-01-01 | ENTER
+    2 | 2020-03-31 00:01 | MI
+    3 | 2020-01-01 | ENTER
+    3 | 2020-02-01 | MEDS_DEATH
+    4 | 2020-01-01 | ENTER
+    4 | 2020-02-01 | LEAVE
+    5 | 2020-01-01 | ENTER
+    6 | 2020-01-01 | ENTER
+    6 | 2020-03-01 | CANCER
+    """
+
+
+@pytest.mark.parametrize(
+    ("change", "rows"),
+    [
+        (
+            {"blanking_days": 90},  # to 2020-03-31 00:00, inclusive
+            """
+            1 | infarct | in no risk set
+            1 | stroke | in no risk set
+            1 | cancer | 1827 | censored
+            2 | infarct | 90.000694 | infarct
+            2 | stroke | 90.000694 | infarct
+            2 | cancer | 1827 | censored
+            3 | infarct | in no risk set
+            3 | stroke | in no risk set
+            3 | cancer | in no risk set
+            4 | infarct | in no risk set
+            4 | stroke | in no risk set
+            4 | cancer | in no risk set
+            5 | infarct | 1827 | censored
+            5 | stroke | 1827 | censored
+            5 | cancer | 1827 | censored
+            6 | infarct | 1827 | censored
+            6 | stroke | 1827 | censored
+            6 | cancer | in no risk set
+            """,
+        ),
+        (
+            {"outcomes": {**STUDY["outcomes"], "cancer": {**STUDY["outcomes"]["cancer"], "blanking_days": 30}}},
+            """
+            1 | infarct | 90 | infarct
+            1 | stroke | 90 | infarct
+            1 | cancer | 1827 | censored
+            2 | infarct | 90.000694 | infarct
+            2 | stroke | 90.000694 | infarct
+            2 | cancer | 1827 | censored
+            3 | infarct | 31 | death
+            3 | stroke | 31 | death
+            3 | cancer | 31 | death
+            4 | infarct | 31 | censored
+            4 | stroke | 31 | censored
+            4 | cancer | 31 | censored
+            5 | infarct | 1827 | censored
+            5 | stroke | 1827 | censored
+            5 | cancer | 1827 | censored
+            6 | infarct | 1827 | censored
+            6 | stroke | 1827 | censored
+            6 | cancer | 60 | cancer
+            """,
+        ),
+    ],
+    ids=["a window for every outcome", "one of 30 days for cancer alone: nothing happens within it"],
+)
+def test_whose_follow_up_ends_within_the_blanking_window_is_eligible_but_in_no_risk_set(records, moment, change, rows):
+    chunk, outcomes = records(BLANKED), study(**change)
+    got = cohort(chunk, outcomes, moment(DATA_UNTIL))
+    assert all(eligible.all() for eligible in got.eligible.values())  # `score` gives them a risk as ever
+    lines = []
+    for r in range(len(got)):
+        for group in outcomes.groups:
+            cause, days = got.cause[group.name][r], got.duration_days[group.name][r]
+            assert (cause == -1) == np.isnan(days)
+            said = "in no risk set" if cause == -1 else f"{days:.8g} | {('censored', *group.causes)[cause]}"
+            lines += [f"{chunk.subject_id[got.subject[r]]} | {name} | {said}" for name in group.outcomes]
+    assert lines == expected(rows)
+    free = cohort(chunk, outcomes.without_blanking(), moment(DATA_UNTIL))
+    assert all((cause >= 0).all() for cause in free.cause.values())
+
+
 def test_without_entry_codes_the_first_dated_event_enters_but_not_birth(records, moment):
     chunk = records(
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from riskpred.config.study import ModelConfig
     from riskpred.features.batch import FeatureBatch
     from riskpred.model.bundle import Bundle
+    from riskpred.model.network import Sent
+    from riskpred.model.risk import RiskModel
+    from riskpred.model.scope import Scope
 
 AS_OF = datetime(2026, 1, 1)
 EPOCH = datetime(1970, 1, 1)
@@ -174,9 +177,36 @@ def small_batch(small_hospital: SmallHospital, small_config: ModelConfig, as_of_
 
 
 @pytest.fixture(scope="session")
+def scope_of() -> Callable[..., Scope]:
+    """scope_of(model, batch, reference): as if the rows of a batch had been trained on, each pattern often enough."""
+    return _scope
+
+
+@pytest.fixture(scope="session")
 def random_bundle(small_config: ModelConfig, small_batch: tuple[Any, FeatureBatch]) -> Callable[[int], Bundle]:
     """Seed -> a bundle whose weights are random, so that every modality and the joint term speak; made once a seed."""
     return cache(lambda seed: _bundle(small_config, *small_batch, seed))
+
+
+def _scope(model: RiskModel, batch: FeatureBatch, reference: Sent) -> Scope:
+    from riskpred.fit.data import Rows
+    from riskpred.fit.members import training_data
+    from riskpred.fit.scope import learn_scope
+    from riskpred.model.scope import LEAST_PEOPLE
+
+    count, groups = len(batch), model.layout.groups
+    ages = np.linspace(18.0, 100.0, count)
+    ages[::9] = np.nan
+    rows = Rows(
+        batch,
+        {group.name: np.zeros(count, np.int8) for group in groups},
+        {group.name: np.full(count, 0.0 if group.known_at_once else 3650.0) for group in groups},
+        {},
+        batch.subject_id,
+        ages,
+    )
+    scope = learn_scope(model, training_data(model, rows), rows, reference, seed=1)
+    return replace(scope, people=np.maximum(scope.people, LEAST_PEOPLE))
 
 
 def _bundle(config: ModelConfig, plan: Any, batch: FeatureBatch, seed: int) -> Bundle:
@@ -252,7 +282,6 @@ def _bundle(config: ModelConfig, plan: Any, batch: FeatureBatch, seed: int) -> B
             fold=nothing,
             subject=np.arange(rows),
             risk=risk,
-            base_risk=risk,
             peer_risk=risk,
             cause=np.zeros((rows, 2), dtype=np.int8),
             duration_days=np.zeros((rows, 2)),
@@ -261,4 +290,5 @@ def _bundle(config: ModelConfig, plan: Any, batch: FeatureBatch, seed: int) -> B
         cross_validation=None,
         salt=salt,
         trained_on=subject_hashes(salt, "batch", [101, 102]),
+        scope=_scope(model, batch, reference),
     )

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import polars as pl
 
-from riskpred.config.ingest import ImageMapping, TimeSpec
+from riskpred.config.ingest import ROW, ImageMapping, TimeSpec
 from riskpred.errors import ConfigError
 from riskpred.records.image_path import image_file
 from riskpred.records.ingest.identifiers import SUBJECT
 from riskpred.records.ingest.mapping import STATUS
-from riskpred.records.ingest.sources import ROW
 from riskpred.records.ingest.times import read_time
 from riskpred.records.ingest.values import text_of
 

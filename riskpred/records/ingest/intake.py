@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from riskpred.config.ingest import ImageMapping, IngestConfig, SourceTable, TimeSpec
+from riskpred.config.ingest import ROW, ImageMapping, IngestConfig, SourceTable, TimeSpec
 from riskpred.errors import ConfigError
 from riskpred.progress import Progress
 from riskpred.records.ingest.account import SourceCount, Tally
@@ -25,7 +25,7 @@ from riskpred.records.ingest.mapping import (
     refused_field,
     wanted,
 )
-from riskpred.records.ingest.sources import ROW, SourceFile
+from riskpred.records.ingest.sources import SourceFile
 from riskpred.records.ingest.staging import Staging
 from riskpred.records.ingest.times import ANCHOR, ANCHOR_ROW, local_microseconds, terms
 

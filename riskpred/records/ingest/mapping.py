@@ -4,10 +4,9 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from riskpred.config.ingest import LongMapping, Scalar, SourceTable, TimeSpec, ValueSpec
+from riskpred.config.ingest import ROW, LongMapping, Scalar, SourceTable, TimeSpec, ValueSpec
 from riskpred.errors import ConfigError
 from riskpred.records.ingest.identifiers import SUBJECT
-from riskpred.records.ingest.sources import ROW
 from riskpred.records.ingest.times import read_time
 from riskpred.records.ingest.values import (
     NOTHING,

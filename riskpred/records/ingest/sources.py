@@ -9,12 +9,9 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from riskpred.config.ingest import SourceTable
+from riskpred.config.ingest import ROW, SourceTable
 from riskpred.errors import InputError
 from riskpred.records.warehouse import connect_readonly
-
-ROW = "#row"
-"""Column with the number of the row in its file; the first row below the header is 1."""
 
 BATCH = 100_000
 _DUCKDB = (".duckdb", ".db")
@@ -36,14 +33,14 @@ class SourceFile:
     columns: tuple[str, ...]
 
     def batches(self, columns: Sequence[str], broken: list[int] | None = None) -> Iterator[pl.DataFrame]:
-        """The columns asked for, beside ROW, in file order.
+        """The columns asked for, in file order, and ROW: the number of the row in its file, 1 below the header.
 
         Lines of a CSV that are no rows (too few or too many fields, broken encoding) are left out. After the last
         batch `broken` has their row numbers, ascending; the others are numbered as if those lines were not there.
 
         Raises: InputError, when the file breaks off or is damaged.
         """
-        picked = ", ".join(_quoted(column) for column in columns)
+        picked = ", ".join(_quoted(column) for column in columns if column != ROW) or "NULL"
         done = 0
         with _reader(self.path, self.table) as (connection, relation):
             try:
@@ -78,8 +75,10 @@ def source_files(source: Path, table: SourceTable, needed: Sequence[str]) -> lis
         source: folder, or a DuckDB file.
         needed: columns that every file must have.
 
-    Raises: InputError: nothing there, a file missing or unreadable, a column missing; says what is there.
+    Raises: InputError: nothing there, a file missing or unreadable, a column missing; says what is there. Also when
+        rows are numbered (ROW) and there are several files.
     """
+    needed = [column for column in needed if column != ROW]
     if source.is_file() and source.suffix in _DUCKDB:
         if table.file is not None:
             raise InputError(
@@ -106,6 +105,12 @@ def source_files(source: Path, table: SourceTable, needed: Sequence[str]) -> lis
             wanted=f"the file of tables.{table.name} (ingest.yaml)",
             got=", ".join(there[:20]) + (f" and {len(there) - 20:,} more" if len(there) > 20 else "") or "nothing",
             do="put the file there, or correct --from",
+        )
+    if table.subject == ROW and len(paths) > 1:
+        raise InputError(
+            f"{source}: {len(paths)} files match {table.file}, but their rows are numbered ({ROW}).",
+            wanted=f"one file for tables.{table.name} (ingest.yaml), or a column that names the person",
+            do="join the files, or name that column as `subject`",
         )
     found = []
     for path in paths:

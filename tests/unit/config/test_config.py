@@ -133,6 +133,42 @@ def test_what_only_an_outcome_known_at_once_has_is_refused_elsewhere(given: dict
     parse(Outcome, MOOD | given | {"known_at_once": True}, "outcomes.yaml")
 
 
+def test_a_blanking_window_is_the_studys_unless_the_outcome_has_its_own() -> None:
+    given = named(heart="vessels", stroke="vessels", cancer=None) | {"blanking_days": 30}
+    given["outcomes"] |= {"mood": MOOD | {"known_at_once": True}}
+    given["outcomes"]["cancer"]["blanking_days"] = 0
+    config = parse(OutcomesConfig, given, "outcomes.yaml")
+    assert [(group.name, group.blanking_days) for group in config.groups] == [
+        ("vessels", 30),
+        ("cancer", 0),
+        ("mood", 0),
+    ]
+    assert {group.blanking_days for group in config.without_blanking().groups} == {0}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"outcomes": {"x": MOOD | {"known_at_once": True, "blanking_days": 0}}}, "not for an outcome known at once"),
+        (
+            {
+                "outcomes": {
+                    "x": MOOD | {"competing_set": "s", "blanking_days": 9},
+                    "y": MOOD | {"competing_set": "s"},
+                }
+            },
+            "x, y share a risk set",
+        ),
+        ({"outcomes": {"x": MOOD}, "blanking_days": 366}, "shorter than the first horizon, 1 years"),
+        ({"outcomes": {"x": MOOD}, "blanking_days": -1}, "greater than or equal to 0"),
+    ],
+)
+def test_a_blanking_window_that_cannot_be_is_refused(given: dict[str, object], message: str) -> None:
+    rest = {"prediction_times": {"days_after_entry": [0]}, "horizons_years": [1, 5]}
+    with pytest.raises(ConfigError, match=message):
+        parse(OutcomesConfig, rest | given, "outcomes.yaml")
+
+
 def test_a_rule_that_no_value_meets_is_refused() -> None:
     with pytest.raises(ConfigError, match="no value meets both"):
         parse(Rule, {"codes": ["X"], "at_least": 10, "at_most": 9}, "outcomes.yaml")

@@ -47,6 +47,8 @@ def simulated(size: int = 1_500, seed: int = 1, repeats: int = 1) -> Evaluated:
         time_days={"heart": np.minimum(event, leave) * 365.25, "low": np.zeros(size)},
         status={"heart": status, "low": low},
         pattern=np.where(np.arange(size) < size - 8, np.where(score > 0.5, "tabular", "tabular+series"), "nothing"),
+        age_years=np.where(np.arange(size) % 97 == 0, np.nan, 45.0 + 12.0 * score + generator.normal(0.0, 8.0, size)),
+        sex=np.where(generator.random(size) < 0.5, "female", "male"),
         low=model[0] * 0.7,
         high=np.minimum(model[0] * 1.4, 1.0),
         member=member,

@@ -14,6 +14,7 @@ from riskpred.evaluate.calibration import (
 )
 from riskpred.evaluate.censoring import Undefined, at_horizon
 from riskpred.evaluate.discrimination import uno_c
+from riskpred.evaluate.regression import Scaled
 
 
 def cloglog(risk):
@@ -54,6 +55,35 @@ def test_planted_miscalibration_is_recovered():
     assert citl(doubled, outcome, weight) == pytest.approx(-np.log(2.0), abs=0.05)
     shifted = np.clip(risk + 0.05, 0, 1)
     assert ici(shifted, outcome, weight) == pytest.approx(0.05, abs=0.01)
+
+
+@pytest.mark.parametrize(("link", "scale"), [("cloglog", cloglog), ("logit", lambda risk: np.log(risk / (1 - risk)))])
+def test_risks_to_the_power_of_one_and_a_half_are_found_out(link, scale):
+    """A planted risk^1.5: too low and too spread; the map back is recovered, and what it says is then calibrated."""
+    generator = np.random.default_rng(5)
+    truth = generator.beta(2, 6, 160_000)
+    happened, ones = (generator.random(160_000) < truth).astype(np.float64), np.ones(160_000)
+    planted = truth**1.5
+    a, b = intercept_and_slope(planted, happened, ones, link)
+    assert (a, b) == pytest.approx(intercept_and_slope(planted, truth, ones, link), abs=0.06)  # as of endless people
+    assert citl(planted, happened, ones, link) > 0.3  # too low
+    assert b < 0.9  # too spread
+    floor = ici_floor_now(truth).mean()
+    assert ici(planted, happened, ones) > 10 * floor
+    eta = a + b * scale(planted)
+    mended = -np.expm1(-np.exp(eta)) if link == "cloglog" else 1 / (1 + np.exp(-eta))
+    assert citl(mended, happened, ones, link) == pytest.approx(0.0, abs=1e-6)
+    assert slope(mended, happened, ones, link) == pytest.approx(1.0, abs=1e-6)
+    assert ici(mended, happened, ones) < 0.15 * ici(planted, happened, ones)
+
+
+def test_a_start_near_the_solution_changes_nothing_but_the_way():
+    risk, time, status = simulated(3_000)
+    outcome, weight = at_horizon(time, status, 5.0)
+    scaled = Scaled.of(risk, "cloglog")
+    cold = scaled.both(outcome, weight)
+    assert scaled.both(outcome, weight, (0.4, 0.7)) == pytest.approx(cold, abs=1e-7)
+    assert scaled.intercept(outcome, weight, 0.8) == pytest.approx(scaled.intercept(outcome, weight), abs=1e-7)
 
 
 def test_counting_death_as_leaving_would_read_as_risks_too_low_for_nobody():

@@ -34,5 +34,13 @@ def test_no_interval_where_many_resamples_have_no_value():
     assert interval(np.r_[np.arange(96.0), [np.nan] * 4]) is not None
 
 
+def test_the_interval_of_a_distance_is_shifted_back_by_what_resampling_adds():
+    drawn = np.random.default_rng(2).normal(0.03, 0.004, 1_000)  # on the sample itself: .02
+    assert interval(drawn)[0] > 0.02
+    low, high = interval(drawn, 0.02)
+    assert (low, high) == pytest.approx((0.02 - 1.645 * 0.004, 0.02 + 1.645 * 0.004), abs=5e-4)
+    assert interval(drawn, 0.001)[0] == 0.0  # no distance is below 0
+
+
 def test_large_splits_get_fewer_resamples():
     assert [resamples_for(n) for n in (0, 1_000, 10_000, 20_000, 10**7)] == [200, 200, 200, 100, 50]

@@ -114,6 +114,9 @@ def test_too_large_a_remainder_stays_in_sight(
         def __init__(self) -> None:
             pass
 
+        def trees(self, inputs: Any, baseline: torch.Tensor) -> None:
+            return None
+
         def __call__(self, inputs: Any, subject: torch.Tensor) -> torch.Tensor:
             calls.append(len(subject))
             return worth(inputs, subject) + 5.0 * (inputs.values[:, :1] > bundle.baseline["tabular"][0] + 2).double()

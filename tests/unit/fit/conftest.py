@@ -114,6 +114,6 @@ def make_rows() -> Callable[..., Rows]:
         )
         durations = {"both": duration, "now": np.where(now < 0, np.nan, 0.0)}
         eligible = {"heart": ~out, "cancer": ~out, "now": np.ones(n, bool)}
-        return Rows(batch, {"both": cause, "now": now}, durations, eligible, batch.subject_id)
+        return Rows(batch, {"both": cause, "now": now}, durations, eligible, batch.subject_id, 60.0 + 10.0 * age)
 
     return make

@@ -1,4 +1,8 @@
-"""Fold r neither trains nor stops member r: nothing that is known of its people reaches that member."""
+"""Fold r neither trains nor stops member r: nothing that is known of its people reaches that member.
+
+Only the pooled numbers do that all out-of-fold rows choose together: shares per cause, here held fixed, and the
+calibration.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,6 +21,7 @@ from riskpred.fit import members
 from riskpred.fit.data import Rows, stratified_folds
 from riskpred.fit.grid import learn_layout
 from riskpred.fit.members import Fitted, fit_members
+from riskpred.fit.stack import Shares
 from riskpred.fit.train import TrainingData
 from riskpred.model.layout import Layout
 
@@ -48,9 +53,14 @@ def refit(rows: Rows, deal: NDArray[np.int64], layout: Layout, plan: FeaturePlan
     def dealt(subject_id: NDArray[np.int64], labels: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
         return deal if len(subject_id) == N else stratified_folds(subject_id, labels, folds, seed)
 
+    def even(spline: torch.Tensor, *rest: object) -> Shares:
+        half = torch.full((spline.shape[1],), 0.5, dtype=torch.float64)
+        return Shares(half, half)
+
     def fitted(changed: Rows) -> Fitted:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(members, "stratified_folds", dealt)
+            patch.setattr(members, "fit_shares", even)
             return fit_members(quick, plan, layout, changed, seed=1)
 
     return fitted
@@ -67,7 +77,7 @@ def other_labels(rows: Rows, here: NDArray[np.bool_]) -> Rows:
         name: np.where(here & (now >= 0), now.max() - now, now).astype(np.int8) for name, now in rows.cause.items()
     }
     days = {name: np.where(here, 0.5 * now, now) for name, now in rows.duration_days.items()}
-    return Rows(rows.batch, cause, days, rows.eligible, rows.together)
+    return dataclasses.replace(rows, cause=cause, duration_days=days)
 
 
 def other_inputs(rows: Rows, here: NDArray[np.bool_]) -> Rows:
@@ -77,8 +87,7 @@ def other_inputs(rows: Rows, here: NDArray[np.bool_]) -> Rows:
     values = tabular.values.copy()
     values[here, :3] = 3 * values[here, :3] + 2
     inputs = {**rows.batch.inputs, "tabular": TabularInput(values, tabular.time)}
-    batch = dataclasses.replace(rows.batch, inputs=inputs)
-    return Rows(batch, rows.cause, rows.duration_days, rows.eligible, rows.together)
+    return dataclasses.replace(rows, batch=dataclasses.replace(rows.batch, inputs=inputs))
 
 
 def same(one: Fitted, other: Fitted, member: int) -> bool:

@@ -17,10 +17,11 @@ from riskpred.errors import BundleError, OutputError
 from riskpred.features.batch import FeatureBatch
 from riskpred.features.plan import FeaturePlan
 from riskpred.model.bundle import FILES, Contents, load_bundle, subject_hashes, write_bundle
-from riskpred.model.manifest import new_folder, verify
+from riskpred.model.manifest import FORMAT, new_folder, verify
 from riskpred.model.peer import CoxPart, LogisticPart, Peer, PeerDesign
 from riskpred.model.predictions import Predictions
 from riskpred.model.risk import RiskModel
+from riskpred.model.scope import Scope
 
 SALT = b"0123456789abcdef"
 
@@ -33,7 +34,6 @@ def predictions(rows: int) -> Predictions:
         fold=np.arange(rows) % 3,
         subject=np.arange(rows) // 2,
         risk=rng.random((rows, 5)),
-        base_risk=rng.random((rows, 5)),
         peer_risk=np.full((rows, 5), np.nan),
         cause=np.where(np.arange(rows)[:, None] == rows - 1, -1, 1).astype(np.int8).repeat(2, 1),
         duration_days=np.full((rows, 2), 100.0),
@@ -43,7 +43,11 @@ def predictions(rows: int) -> Predictions:
 
 @pytest.fixture
 def contents(
-    model: RiskModel, plan: FeaturePlan, network: NetworkConfig, make_batch: Callable[..., FeatureBatch]
+    model: RiskModel,
+    plan: FeaturePlan,
+    network: NetworkConfig,
+    make_batch: Callable[..., FeatureBatch],
+    scope_of: Callable[..., Scope],
 ) -> Contents:
     def outcome(**more: object) -> Outcome:
         return Outcome(display="x", rule=Rule(codes=("X",)), **more)
@@ -87,6 +91,7 @@ def contents(
         cross_validation=None,
         salt=SALT,
         trained_on=subject_hashes(SALT, "here", [3, 5, 8]),
+        scope=scope_of(model, make_batch(), reference),
     )
 
 
@@ -226,7 +231,9 @@ def test_a_missing_file_a_damaged_manifest_and_no_bundle_are_refused(contents: C
         load_bundle(tmp_path / "b")
 
 
-@pytest.mark.parametrize(("key", "value", "said"), [("format", 1, "format 2"), ("schema_version", "x", "schema")])
+@pytest.mark.parametrize(
+    ("key", "value", "said"), [("format", 1, f"format {FORMAT}"), ("schema_version", "x", "schema")]
+)
 def test_another_format_or_schema_is_refused(
     contents: Contents, tmp_path: Path, key: str, value: object, said: str
 ) -> None:

@@ -374,3 +374,44 @@ def test_a_source_is_never_replaced(tmp_path: Path, folder: bool) -> None:
             run_ingest(str(study), source if folder else into, target)
     assert into.read_bytes() == before
     assert run_ingest(str(study), source if folder else into, tmp_path / "w.duckdb").events == 1
+
+
+NUMBERED = """
+tables:
+  - name: people
+    file: people*.csv
+    subject: "#row"
+    time: {static: true}
+    events: [{code: AGE, column: age, unit: years}]
+splits: {table: people, column: part, values: {a: train, b: held_out}}
+"""
+
+
+def test_people_without_identifiers_are_numbered_by_their_rows(ingest, rows) -> None:
+    people = "age,part\n50,a\n60,b\n50,a\n"
+    summary, path = ingest({"people.csv": people}, NUMBERED)
+    assert (summary.subjects, summary.sources[0].events, summary.sources[0].repeats) == (3, 3, 0)
+    assert rows(path, "SELECT subject_id, numeric_value FROM events") == [(1, 50), (2, 60), (3, 50)]
+    assert rows(path, "SELECT split FROM subject_splits ORDER BY subject_id") == [("train",), ("held_out",), ("train",)]
+    assert rows(path, "SELECT count(*) FROM subject_map") == [(0,)]
+
+
+def test_numbered_people_come_from_one_file(ingest) -> None:
+    people = "age,part\n50,a\n"
+    with pytest.raises(InputError, match=r"2 files match people.*numbered"):
+        ingest({"people1.csv": people, "people2.csv": people}, NUMBERED)
+
+
+def test_a_numbered_row_is_nobody_in_another_table(ingest) -> None:
+    other = '\n  - {name: other, file: o.csv, subject: "#row", time: {static: true}, events: [{code: X, column: x}]}\n'
+    with pytest.raises(ConfigError, match="only in the one table of a study"):
+        ingest({"people.csv": "age,part\n1,a\n", "o.csv": "x\n1\n"}, NUMBERED.replace("\nsplits", other + "splits"))
+
+
+def test_a_numbered_table_may_need_no_column_at_all(ingest, rows) -> None:
+    config = """
+tables:
+  - {name: people, file: p.csv, subject: "#row", time: {static: true}, events: [{code: HERE}]}
+"""
+    _, path = ingest({"p.csv": "x\n7\n8\n"}, config)
+    assert rows(path, "SELECT subject_id, code FROM events") == [(1, "HERE"), (2, "HERE")]
