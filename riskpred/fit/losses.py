@@ -1,6 +1,6 @@
 """The likelihood that base, network and calibration share: piecewise exponential, or Bernoulli when known at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,6 +26,15 @@ class GroupLabels:
     inside: Tensor
     widths_years: Tensor
     known_at_once: bool
+
+    def up_to(self, intervals: int) -> "GroupLabels":
+        """The same people, followed for the first intervals only."""
+        if intervals == self.exposure.shape[1]:
+            return self
+        exposure = self.exposure.clone()
+        exposure[:, intervals:] = 0.0
+        event = self.event * (self.interval < intervals)[:, None]
+        return replace(self, exposure=exposure, event=event, interval=self.interval.clamp(max=intervals - 1))
 
     def take(self, index: Tensor) -> "GroupLabels":
         return GroupLabels(

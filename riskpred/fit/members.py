@@ -76,8 +76,8 @@ def _fit_members(
         stops = stopping_rows(others, config.training.stopping_share, own_seed)
         on_epoch(r * config.training.epochs)
         report = _counted(on_epoch, r * config.training.epochs)
-        member = train_member(config, plan, layout, others, stops, own_seed, report)
-        trees.append(fit_trees(member, others, stops, _rounds(config, plan), own_seed))
+        member, choices = train_member(config, plan, layout, others, stops, own_seed, report)
+        trees.append(fit_trees(member, others, stops, _rounds(config, plan), choices, own_seed))
         model.networks[r] = member
         mine = np.flatnonzero(fold == r)
         left_out = data.take(mine)
@@ -93,6 +93,8 @@ def _fit_members(
                 own[g][c][mine] = rates[g]
     on_epoch(config.members * config.training.epochs)
 
+    # What is out of fold judges the risks that are told: follow-up beyond the last horizon has trained, and is over.
+    data = data.up_to(layout)
     shares = [
         fit_shares(own[g][0], own[g][1], own[g][2], labels, torch.stack([one.grown[g] for one in trees]).all(dim=0))
         for g, labels in enumerate(data.labels)

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from riskpred.config.network import NetworkConfig, Training
 from riskpred.features.plan import FeaturePlan
 from riskpred.fit.data import stratified_folds
 from riskpred.fit.losses import GroupLabels, negative_log_likelihood
-from riskpred.fit.spline_base import CauseData, choose_ridge, fit_cause
+from riskpred.fit.spline_base import CauseData, Choice, choose_fit, fit_cause
 from riskpred.model.layout import Layout
 from riskpred.model.network import Member
 from riskpred.model.tabular import TabularEncoder
@@ -40,6 +40,11 @@ class TrainingData:
     def present(self) -> dict[str, Tensor]:
         return {name: given.present for name, given in self.inputs.items()}
 
+    def up_to(self, layout: Layout) -> "TrainingData":
+        """The same rows, followed to the last horizon of each group."""
+        ends = [group.end_of[-1] + 1 for group in layout.groups]
+        return replace(self, labels=[one.up_to(end) for one, end in zip(self.labels, ends, strict=True)])
+
     def take(self, index: NDArray[np.int64]) -> "TrainingData":
         at = torch.from_numpy(index)
         return TrainingData(
@@ -58,11 +63,12 @@ def train_member(
     stops: NDArray[np.bool_],
     seed: int,
     on_epoch: Callable[[], None],
-) -> Member:
-    """One member, in eval mode.
+) -> tuple[Member, list[Choice]]:
+    """One member, in eval mode, and how each cause of each group was fitted, in order.
 
     Preprocessing, penalties and residuals are learned on the rows that do not stop it, epochs chosen on those that do.
-    The base, which needs no stopping, is fitted once more on both in the end, with the penalties it had.
+    The base, which needs no stopping, is fitted once more on both in the end, with the penalties it had. Residuals see
+    follow-up to the last horizon only.
 
     Args:
         stops: (N,) rows of `data` kept for early stopping; no subject has rows of both kinds.
@@ -75,11 +81,11 @@ def train_member(
         torch.manual_seed(seed)
         member = Member(config, plan, layout)
         learn_preprocessing(member, train)
-        penalties = choose_penalties(member, train, config.training.ridge_grid, seed)
-        set_base(member, train, penalties)
-        _train_residuals(member, train, stop, config.training, seed, on_epoch)
-        set_base(member, data, penalties)
-    return member.eval().requires_grad_(False)
+        choices = choose_fits(member, train, config.training.ridge_grid, seed)
+        set_base(member, train, choices)
+        _train_residuals(member, train.up_to(layout), stop.up_to(layout), config.training, seed, on_epoch)
+        set_base(member, data, choices)
+    return member.eval().requires_grad_(False), choices
 
 
 def learn_preprocessing(member: Member, train: TrainingData) -> None:
@@ -97,28 +103,31 @@ def learn_preprocessing(member: Member, train: TrainingData) -> None:
             encoder.learn(rows)  # type: ignore[operator]
 
 
-def choose_penalties(member: Member, data: TrainingData, grid: tuple[float, ...], seed: int) -> list[float]:
-    """The ridge penalty of each cause of each group, in order."""
+def choose_fits(member: Member, data: TrainingData, grid: tuple[float, ...], seed: int) -> list[Choice]:
+    """How each cause of each group is fitted, in order, by inner folds."""
     matrix = np.concatenate([np.zeros((len(data.together), 0)), *_design(member, data).values()], axis=1)
     fold = stratified_folds(data.together, data.strata, _INNER_FOLDS, seed)
-    used = _varying(matrix)
+    given = matrix[:, _varying(matrix)]
+    short = data.up_to(member.layout)
     return [
-        choose_ridge(CauseData.of(matrix[:, used], labels, j), fold[labels.inside.numpy()], grid)
-        for group, labels in zip(member.layout.groups, data.labels, strict=True)
+        choose_fit(CauseData.of(given, first, j), CauseData.of(given, whole, j), fold[whole.inside.numpy()], grid)
+        for group, first, whole in zip(member.layout.groups, short.labels, data.labels, strict=True)
         for j in range(len(group.causes))
     ]
 
 
-def set_base(member: Member, data: TrainingData, penalties: list[float]) -> None:
+def set_base(member: Member, data: TrainingData, choices: list[Choice]) -> None:
     """Fit baseline and spline weights of every cause, all tabular modalities side by side, and store them."""
     parts = _design(member, data)
     matrix = np.concatenate([np.zeros((len(data.together), 0)), *parts.values()], axis=1)
     used = _varying(matrix)
     weights = np.zeros((matrix.shape[1], member.layout.causes))
     at = 0
-    for g, (group, labels) in enumerate(zip(member.layout.groups, data.labels, strict=True)):
+    short = data.up_to(member.layout)
+    for g, group in enumerate(member.layout.groups):
         for j in range(len(group.causes)):
-            base = fit_cause(CauseData.of(matrix[:, used], labels, j), penalties[at])
+            labels = (data if choices[at].later else short).labels[g]
+            base = fit_cause(CauseData.of(matrix[:, used], labels, j), choices[at].ridge)
             weights[used, at] = base.weight
             member.baseline(g)[j] = torch.from_numpy(base.baseline)
             at += 1

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from riskpred.fit.spline_base import CauseData, fit_cause
+from riskpred.fit.spline_base import CauseData, Choice, fit_cause
 from riskpred.fit.train import TrainingData
 from riskpred.model.layout import BASES, GroupGrid
 from riskpred.model.network import Member
@@ -67,13 +67,19 @@ class MemberTrees:
 
 
 def fit_trees(
-    member: Member, data: TrainingData, stops: NDArray[np.bool_], rounds: dict[str, int], seed: int
+    member: Member,
+    data: TrainingData,
+    stops: NDArray[np.bool_],
+    rounds: dict[str, int],
+    choices: list[Choice],
+    seed: int,
 ) -> MemberTrees:
     """Trees of every cause over all tabular modalities of a member, side by side.
 
     Args:
         stops: (N,) rows of `data` that choose the number of rounds; afterwards all rows fit the trees.
         rounds: modality -> most rounds; 0 = no trees of that modality.
+        choices: how each cause is fitted, in order: trees see later follow-up where the spline does.
     """
     layout = member.layout
     senders = [name for name in member.modalities if rounds.get(name, 0) > 0]
@@ -85,10 +91,12 @@ def fit_trees(
     ends = np.cumsum([0, *(part.shape[1] + 1 for part in asked.values())])
     found: dict[str, list[Forest]] = {name: [] for name in senders}
     baselines, grown, at = [], [], 0
-    for group, labels in zip(layout.groups, data.labels, strict=True):
+    short = data.up_to(layout)
+    for group, first, whole in zip(layout.groups, short.labels, data.labels, strict=True):
         baseline = torch.zeros(len(group.causes), group.intervals, dtype=torch.float64)
         grows = torch.zeros(len(group.causes), dtype=torch.bool)
         for j in range(len(group.causes)):
+            labels = whole if choices[at].later else first
             cause = CauseData.of(values, labels, j)
             bare = fit_cause(cause, np.inf).baseline
             baseline[j] = torch.from_numpy(bare)

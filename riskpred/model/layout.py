@@ -23,7 +23,8 @@ Target: TypeAlias = tuple[str, float]
 class GroupGrid:
     """One risk group: its causes share a hazard sum over K intervals.
 
-    cuts_years: K + 1 rising cuts from 0; every horizon is one of them. Known at once: (0, 1), horizon 0.
+    cuts_years: K + 1 rising cuts from 0; every horizon is one of them. Intervals beyond the last horizon only train:
+        what happens later tells who is at risk, too. Known at once: (0, 1), horizon 0.
     """
 
     name: str
@@ -51,13 +52,14 @@ class GroupGrid:
     def time_basis(self) -> Tensor:
         """Weight of each point of time in each interval; they add up to 1. Shape: (3, K) float64.
 
-        The points lie at 1/6, 1/2 and 5/6 of the intervals, which hold about equal numbers of events: there the data
-        can tell one time from another. Linear between them and constant beyond. Known at once there is the first only.
+        The points lie at 1/6, 1/2 and 5/6 of the intervals up to the last horizon, which hold about equal numbers of
+        events: there the data can tell one time from another. Linear between them and constant beyond. Known at once
+        there is the first only.
         """
         if self.known_at_once:
             return torch.tensor([[1.0], [0.0], [0.0]], dtype=torch.float64)
         points = (np.arange(BASES) + 0.5) / BASES
-        middle = (np.arange(self.intervals) + 0.5) / self.intervals
+        middle = (np.arange(self.intervals) + 0.5) / (self.end_of[-1] + 1)
         return torch.from_numpy(np.stack([np.interp(middle, points, one) for one in np.eye(BASES)]))
 
     @cached_property
@@ -68,9 +70,9 @@ class GroupGrid:
 
     @cached_property
     def bend_basis(self) -> Tensor:
-        """(t, t^2) at the middle of each interval, t from 0 to 1 at the last cut; 0 known at once. Shape: (2, K)."""
+        """(t, t^2) at the middle of each interval, t = 1 at the last horizon; 0 known at once. Shape: (2, K)."""
         cuts = np.asarray(self.cuts_years, np.float64)
-        t = np.zeros(1) if self.known_at_once else (cuts[:-1] + cuts[1:]) / 2 / cuts[-1]
+        t = np.zeros(1) if self.known_at_once else (cuts[:-1] + cuts[1:]) / 2 / self.horizons_years[-1]
         return torch.from_numpy(np.stack([t, t**2]))
 
     def exposure(self, duration_days: NDArray[np.float64]) -> NDArray[np.float64]:

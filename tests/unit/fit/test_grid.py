@@ -19,10 +19,13 @@ def test_cuts_are_event_quantiles_with_every_horizon_among_them() -> None:
     assert [grid.cuts_years[end + 1] for end in grid.end_of] == [1.0, 3.0, 5.0]
 
 
-def test_deaths_and_late_events_place_no_cut() -> None:
+def test_deaths_place_no_cut_and_late_events_one_beyond_the_horizons() -> None:
     days = np.concatenate([np.full(500, 0.5), np.full(500, 9.0)]) * DAYS_PER_YEAR
     cause = np.concatenate([np.full(500, 2), np.full(500, 1)]).astype(np.int8)
-    assert learn_grid(GROUP, days, cause, intervals=10).cuts_years == (0.0, 1.0, 3.0, 5.0)
+    # One interval beyond the last horizon holds the late events: it only trains.
+    grid = learn_grid(GROUP, days, cause, intervals=10)
+    assert grid.cuts_years == (0.0, 1.0, 3.0, 5.0, 9.0)
+    assert grid.end_of == (0, 1, 2)
 
 
 def test_few_events_make_few_intervals() -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from riskpred.fit.losses import labels_on
-from riskpred.fit.spline_base import CauseData, choose_ridge, fit_base, fit_cause, log_likelihood
+from riskpred.fit.spline_base import CauseData, choose_fit, choose_ridge, fit_base, fit_cause, log_likelihood
 from riskpred.model.layout import DAYS_PER_YEAR, GroupGrid
 
 GRID = GroupGrid("x", ("x",), ("x", "death"), False, (4.0,), (0.0, 0.5, 1.0, 2.0, 4.0))
@@ -78,3 +78,18 @@ def test_no_event_at_all_still_gives_a_finite_low_rate() -> None:
     baseline = fit_cause(none, choose_ridge(none, np.arange(60) % 3, (1.0,))).baseline
     assert bool(np.isfinite(baseline).all())
     assert (np.exp(baseline) * data.exposure.sum(axis=0)).sum() < 1
+
+
+@pytest.mark.parametrize("turns", [False, True])
+def test_later_follow_up_trains_only_where_it_helps(turns: bool) -> None:
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(3000, 1))
+    early, late = 0.05 * np.exp(0.5 * x[:, 0]), 0.3 * np.exp((-0.5 if turns else 0.5) * x[:, 0])
+    first = rng.exponential(1 / early)
+    time = np.where(first < 1, first, 1 + rng.exponential(1 / late))
+    cause = (time < 6).astype(np.int8)
+    grid = GroupGrid("x", ("x",), ("x", "death"), False, (1.0,), (0.0, 0.5, 1.0, 3.0, 6.0))
+    labels = labels_on(grid, np.minimum(time, 6) * DAYS_PER_YEAR, cause)
+    whole, short = (CauseData.of(x, one, 0) for one in (labels, labels.up_to(2)))
+    assert short.events < whole.events
+    assert choose_fit(short, whole, np.arange(3000) % 3, (1.0, 10.0)).later == (not turns)

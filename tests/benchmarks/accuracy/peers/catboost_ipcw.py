@@ -1,7 +1,7 @@
 """CatBoost classifier per horizon with IPCW weights; depth chosen, rounds stopped by inner folds."""
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import catboost
 import numpy as np
@@ -14,11 +14,7 @@ from tests.benchmarks.accuracy.peers.problem import Features, Problem
 from tests.benchmarks.accuracy.peers.tuning import Solved, per_outcome
 from tests.benchmarks.accuracy.task import Floats, Result, Task
 
-Candidate: TypeAlias = tuple[int, float]
-"""(depth, share of the columns that a split sees)."""
-
 _DEPTHS: Final = (2, 4, 6)
-_MANY, _FEW = 0.6, 0.2
 
 
 def fit(task: Task) -> Result:
@@ -26,9 +22,7 @@ def fit(task: Task) -> Result:
 
 
 def solve(problem: Problem) -> Solved:
-    classifier = _CatBoost(problem, _frame(problem.train), _frame(problem.test))
-    first = [(depth, _MANY) for depth in _DEPTHS]
-    return horizons.solve(problem, first, classifier, lambda best: [(best[0], _FEW)])
+    return horizons.solve(problem, _DEPTHS, _CatBoost(problem, _frame(problem.train), _frame(problem.test)))
 
 
 @dataclass(frozen=True)
@@ -47,14 +41,13 @@ class _CatBoost:
     train: pd.DataFrame
     test: pd.DataFrame
 
-    def _model(self, candidate: Candidate, rounds: int) -> catboost.CatBoostClassifier:
-        depth, columns = candidate
+    def _model(self, depth: int, rounds: int) -> catboost.CatBoostClassifier:
         return catboost.CatBoostClassifier(
             iterations=rounds,
             depth=depth,
             learning_rate=0.04,
             l2_leaf_reg=6.0,
-            rsm=columns,
+            rsm=0.6,
             bootstrap_type="Bernoulli",
             subsample=0.8,
             border_count=64,
@@ -78,12 +71,12 @@ class _CatBoost:
             thread_count=1,
         )
 
-    def stage(self, candidate: Candidate, fits: Labelled, stops: Labelled) -> _Fitted:
+    def stage(self, candidate: int, fits: Labelled, stops: Labelled) -> _Fitted:
         model = self._model(candidate, ROUNDS)
         model.fit(self._pool(fits), eval_set=self._pool(stops), early_stopping_rounds=PATIENCE, use_best_model=False)
         return _Fitted(model, self.train, np.array(model.get_evals_result()["validation"]["Logloss"]))
 
-    def final(self, candidate: Candidate, fits: Labelled, rounds: int) -> Floats:
+    def final(self, candidate: int, fits: Labelled, rounds: int) -> Floats:
         model = self._model(candidate, rounds)
         model.fit(self._pool(fits))
         return _risk(model, self.test, rounds)

@@ -45,17 +45,8 @@ class Classifier(Protocol[Given]):
         ...
 
 
-def solve(
-    problem: Problem,
-    candidates: Sequence[Candidate],
-    classifier: Classifier[Candidate],
-    near: Callable[[Candidate], Sequence[Candidate]] = lambda best: (),
-) -> Solved:
-    """Settings are chosen at the last horizon, rounds at each. A competing event is a known "no" with its weight.
-
-    Args:
-        near: further candidates to try beside the best of the first ones.
-    """
+def solve(problem: Problem, candidates: Sequence[Candidate], classifier: Classifier[Candidate]) -> Solved:
+    """Settings are chosen at the last horizon, rounds at each. A competing event is a known "no" with its weight."""
     horizons = len(problem.view.horizons_years)
     risk = np.zeros((len(problem.test), horizons))
     left_out = np.zeros((len(problem.train), horizons))
@@ -68,9 +59,6 @@ def solve(
             risk[:, h] = left_out[:, h] = share(problem.answers[h], everyone)
             continue
         found = choose(asked, _stages(problem, h, classifier), problem)
-        if len(asked) > 1 and (further := near(found.candidate)):
-            other = choose(further, _stages(problem, h, classifier), problem)
-            found = min(found, other, key=lambda choice: choice.loss)
         asked = [found.candidate]
         rounds.append(found.rounds)
         left_out[:, h] = found.left_out

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import lightgbm
 import numpy as np
@@ -14,11 +14,7 @@ from tests.benchmarks.accuracy.peers.problem import Problem
 from tests.benchmarks.accuracy.peers.tuning import Solved, per_outcome
 from tests.benchmarks.accuracy.task import Floats, Result, Task
 
-Candidate: TypeAlias = tuple[int, float]
-"""(leaves, share of the columns that a tree sees)."""
-
-_LEAVES: Final = (3, 6, 12, 24)
-_MANY, _FEW = 0.6, 0.3
+_LEAVES: Final = (3, 6, 12)
 
 
 def fit(task: Task) -> Result:
@@ -26,8 +22,7 @@ def fit(task: Task) -> Result:
 
 
 def solve(problem: Problem) -> Solved:
-    first = [(leaves, _MANY) for leaves in _LEAVES]
-    return horizons.solve(problem, first, _LightGbm(problem), lambda best: [(best[0], _FEW)])
+    return horizons.solve(problem, _LEAVES, _LightGbm(problem))
 
 
 @dataclass(frozen=True)
@@ -68,8 +63,7 @@ class _LightGbm:
         part.set_weight(rows.weight)
         return part
 
-    def _settings(self, candidate: Candidate, rows: int) -> dict[str, Any]:
-        leaves, columns = candidate
+    def _settings(self, leaves: int, rows: int) -> dict[str, Any]:
         return {
             "objective": "binary",
             "learning_rate": 0.03,
@@ -77,7 +71,7 @@ class _LightGbm:
             "min_data_in_leaf": int(np.clip(rows // 60, 5, 50)),
             "bagging_fraction": 0.8,
             "bagging_freq": 1,
-            "feature_fraction": columns,
+            "feature_fraction": 0.6,
             "lambda_l2": 5.0,
             "cat_smooth": 20.0,
             "num_threads": 1,
@@ -87,7 +81,7 @@ class _LightGbm:
             "force_row_wise": True,
         }
 
-    def stage(self, candidate: Candidate, fits: Labelled, stops: Labelled) -> _Fitted:
+    def stage(self, candidate: int, fits: Labelled, stops: Labelled) -> _Fitted:
         curve: dict[str, dict[str, list[float]]] = {}
         booster = lightgbm.train(
             self._settings(candidate, len(fits.place)),
@@ -102,6 +96,6 @@ class _LightGbm:
         )
         return _Fitted(booster, self.problem.train.values, np.array(curve["stops"]["binary_logloss"]))
 
-    def final(self, candidate: Candidate, fits: Labelled, rounds: int) -> Floats:
+    def final(self, candidate: int, fits: Labelled, rounds: int) -> Floats:
         booster = lightgbm.train(self._settings(candidate, len(fits.place)), self._part(fits), rounds)
         return np.asarray(booster.predict(self.problem.test.values, num_threads=1))

@@ -22,12 +22,11 @@ from tests.benchmarks.accuracy.peers.tuning import (
 )
 from tests.benchmarks.accuracy.task import Floats, Result, Task
 
-Candidate: TypeAlias = tuple[int, float, float]
-"""(depth, min_child_weight, share of the columns that a tree sees)."""
+Candidate: TypeAlias = tuple[int, float]
+"""(depth, min_child_weight)."""
 
-_DEPTHS: Final = (2, 3, 4, 6)
+_DEPTHS: Final = (2, 3, 4)
 _LIGHT, _HEAVY = 2.0, 10.0
-_MANY, _FEW = 0.6, 0.3
 
 
 def fit(task: Task) -> Result:
@@ -48,14 +47,18 @@ def solve(problem: Problem) -> Solved:
 
 
 def _solve(problem: Problem, until_days: float) -> Solved:
-    """Depth first, then heavier leaves and fewer columns. Baseline and calibration come from margins left out."""
+    """Depth first, then whether leaves must be heavier. Baseline and calibration come from margins left out."""
     boosted = _XgBoost(problem, until_days)
-    found = choose([(depth, _LIGHT, _MANY) for depth in _DEPTHS], boosted.stage, problem)
-    depth = found.candidate[0]
-    near = [(depth, _HEAVY, _MANY), (depth, _LIGHT, _FEW), (depth, _HEAVY, _FEW)]
-    found = min(found, choose(near, boosted.stage, problem), key=lambda choice: choice.loss)
+    found = choose([(depth, _LIGHT) for depth in _DEPTHS], boosted.stage, problem)
+    heavier = choose([(found.candidate[0], _HEAVY)], boosted.stage, problem)
+    found = min(found, heavier, key=lambda choice: choice.loss)
     margin = boosted.final(found)
-    settings = {"candidate": list(found.candidate), "rounds": found.rounds, "until_days": until_days}
+    settings = {
+        "depth": found.candidate[0],
+        "min_child_weight": found.candidate[1],
+        "rounds": found.rounds,
+        "until_days": until_days,
+    }
     if problem.view.known_at_once:
         left_out, risk = (1.0 / (1.0 + np.exp(-one))[:, None] for one in (found.left_out, margin))
         return Solved(risk, left_out, settings)
@@ -106,7 +109,7 @@ class _XgBoost:
             self.weight = np.ones(len(time))
 
     def _settings(self, candidate: Candidate) -> dict[str, Any]:
-        depth, weight, columns = candidate
+        depth, weight = candidate
         return {
             "objective": "binary:logistic" if self.now else "survival:cox",
             "eval_metric": "logloss" if self.now else "cox-nloglik",
@@ -114,7 +117,7 @@ class _XgBoost:
             "max_depth": depth,
             "min_child_weight": weight,
             "subsample": 0.8,
-            "colsample_bytree": columns,
+            "colsample_bytree": 0.6,
             "lambda": 2.0,
             "tree_method": "hist",
             "max_bin": 128,

@@ -1,0 +1,74 @@
+"""Calibration by availability: a risk without a modality is as honest as one with it, seen in training or not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from riskpred.evaluate.censoring import aalen_johansen
+from riskpred.features.batch import FeatureBatch
+from riskpred.fit.grid import learn_layout
+from riskpred.fit.members import fit_members
+from riskpred.model.calibration import pattern_index
+from tests.unit.fit.test_trees import CONFIG, OUTCOMES, PLAN, rows_with
+
+
+def without(batch: FeatureBatch, name: str) -> FeatureBatch:
+    return replace(batch, present={**batch.present, name: np.zeros(len(batch), bool)})
+
+
+@pytest.fixture(scope="module")
+def everyone_has_all():  # type: ignore[no-untyped-def]
+    rows, _ = rows_with(3000)
+    return replace(rows, batch=replace(rows.batch, present=dict.fromkeys(rows.batch.present, np.ones(len(rows), bool))))
+
+
+def slope_and_large(model, rows, batch):  # type: ignore[no-untyped-def]
+    from riskpred.evaluate.calibration import citl, slope
+    from riskpred.evaluate.censoring import at_horizon
+
+    risk = model.predict(batch).risk[:, 1]
+    known, weight = at_horizon(rows.duration_days["x"], rows.cause["x"], 3 * 365.25)
+    return slope(risk, known, weight), citl(risk, known, weight)
+
+
+def test_a_modality_that_nobody_lacked_may_be_missing(everyone_has_all) -> None:  # type: ignore[no-untyped-def]
+    rows = everyone_has_all
+    config = CONFIG.model_copy(update={"training": CONFIG.training.model_copy(update={"modality_dropout": 0.0})})
+    layout = learn_layout(OUTCOMES, rows, 4)
+    test, _ = rows_with(4000, seed=9)
+    lacking = without(test.batch, "first")
+    honest = fit_members(config, PLAN, layout, rows, seed=1).model
+    b, a = slope_and_large(honest, test, lacking)
+    assert b == pytest.approx(1.0, abs=0.25)
+    assert a == pytest.approx(0.0, abs=0.12)
+
+
+def test_one_pooled_map_can_be_asked_for(everyone_has_all) -> None:  # type: ignore[no-untyped-def]
+    config = CONFIG.model_copy(update={"pooled_calibration": True})
+    model = fit_members(config, PLAN, learn_layout(OUTCOMES, everyone_has_all, 4), everyone_has_all, seed=1).model
+    assert len(model.calibrations[0].log_slope[1:, 0].unique()) == 1
+
+
+def test_each_pattern_has_the_map_of_its_people(everyone_has_all) -> None:  # type: ignore[no-untyped-def]
+    model = fit_members(CONFIG, PLAN, learn_layout(OUTCOMES, everyone_has_all, 4), everyone_has_all, seed=1).model
+    slope = model.calibrations[0].log_slope[:, 0]
+    assert len(slope) == 4
+    assert len({round(float(one), 6) for one in slope[1:]}) == 3
+
+
+def test_mean_incidence_is_that_of_aalen_and_johansen(everyone_has_all) -> None:  # type: ignore[no-untyped-def]
+    # Rare enough that a risk is no extreme one: it then depends little on how the rates of few people are spread.
+    days = {"x": np.minimum(6.0 * everyone_has_all.duration_days["x"], 6 * 365.25)}
+    cause = {"x": np.where(days["x"] < 6 * 365.25, everyone_has_all.cause["x"], 0).astype(np.int8)}
+    rows = replace(everyone_has_all, duration_days=days, cause=cause)
+    found = fit_members(CONFIG, PLAN, learn_layout(OUTCOMES, rows, 4), rows, seed=1)
+    for q, years in enumerate((1.0, 3.0)):
+        observed = aalen_johansen(rows.duration_days["x"], rows.cause["x"], np.array([years * 365.25]))[0]
+        assert found.out_of_fold[:, q].mean() == pytest.approx(observed, abs=0.005)
+
+
+def test_the_number_of_a_pattern_tells_what_is_there() -> None:
+    present = {"a": torch.tensor([True, False, True]), "b": torch.tensor([False, True, True])}
+    assert pattern_index(present, ("a", "b")).tolist() == [1, 2, 3]
