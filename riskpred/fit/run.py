@@ -211,9 +211,10 @@ def model_card(
         "trained_on": {"site": site, **found},
         "reference_group": REFERENCE_GROUP,
         "method": (
-            "Cause-specific piecewise exponential rates: a ridge spline base, plus TabM, LSTM and CNN residuals that "
-            f"start at zero and a joint term; {config.network.members} cross-fitted members, calibrated on pooled "
-            "out-of-fold predictions; risk is the mean of the members' cumulative incidences, death competing."
+            "Cause-specific piecewise exponential rates: a ridge spline base, boosted trees, and TabM, LSTM and CNN "
+            f"residuals that start at zero and a joint term; {config.network.members} cross-fitted members; shares of "
+            "spline, trees and residuals, and calibration by which modalities are there, from out-of-fold predictions; "
+            "risk is the mean of the members' cumulative incidences, death competing."
         ),
         "intended_use": "To inform people who know the patient. It does not diagnose.",
         "before_use": (
