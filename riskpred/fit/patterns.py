@@ -122,6 +122,8 @@ def apply(lines: Mapping[int, Line], log_rate: Tensor, index: Tensor) -> Tensor:
 
 def _replace(one: dict[int, Line], mean: dict[int, Line], pattern: int, new: tuple[Line, Line], weight: Tensor) -> None:
     """Put new maps in place of a pattern's old ones, as far as their weight goes."""
+    if not bool((weight > 0).any()):
+        return
     one[pattern], mean[pattern] = new[0].mixed(one[pattern], weight), new[1].mixed(mean[pattern], weight)
 
 

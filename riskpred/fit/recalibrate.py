@@ -54,7 +54,8 @@ class Line:
 
         def mean(mine: Tensor, theirs: Tensor) -> Tensor:
             share = weight.reshape(-1, *(1,) * (mine.ndim - 1))
-            return share * mine + (1.0 - share) * theirs
+            # where, not a product alone: a map of weight 0 may have no finite numbers.
+            return torch.where(share > 0, share * mine + (1.0 - share) * theirs, theirs)
 
         return Line(
             mean(self.intercept, other.intercept),
@@ -178,6 +179,8 @@ def for_the_mean(one: Line, stretch: Tensor, log_rate: Tensor, labels: GroupLabe
 def _shift_to(wanted: Tensor, got: Tensor, labels: GroupLabels) -> Tensor:
     """What to add to `got` so that it expects as many events of each cause as `wanted`. Shape: (N, J, K) -> (J,)."""
     weight = labels.exposure[:, None, :] * labels.widths_years
+    if not bool(weight.sum() > 0):
+        return torch.zeros(wanted.shape[1], dtype=wanted.dtype)
     if not labels.known_at_once:
         return (weight * wanted.exp()).sum(dim=(0, 2)).log() - (weight * got.exp()).sum(dim=(0, 2)).log()
     target = (weight * -torch.expm1(-wanted.exp())).sum(dim=(0, 2))

@@ -209,7 +209,7 @@ def _fitted(group: GroupGrid, rate: Tensor, labels: GroupLabels) -> Line:
     start = Line.identity(group)
     at = labels.inside.nonzero()[:, 0]
     rate, labels = rate[:, at], labels.take(at)
-    centre = rate.mean(dim=(0, 1, 3))
+    centre = rate[..., : group.end_of[-1] + 1].mean(dim=(0, 1, 3))
     shift, log_slope = (torch.zeros_like(centre).requires_grad_() for _ in range(2))
 
     def line() -> Line:

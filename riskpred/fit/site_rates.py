@@ -59,8 +59,11 @@ class SiteRates:
         )
 
     def labels(self, layout: Layout) -> list[GroupLabels]:
-        """What followed, on the grid of each group."""
-        return [labels_on(group, self.duration_days[group.name], self.cause[group.name]) for group in layout.groups]
+        """What followed up to the last horizon, on the grid of each group; what comes later is told by no risk."""
+        return [
+            labels_on(group, self.duration_days[group.name], self.cause[group.name]).up_to(group.end_of[-1] + 1)
+            for group in layout.groups
+        ]
 
 
 def site_rates(bundle: Bundle, warehouse: Warehouse, subjects: NDArray[np.int64], progress: Progress) -> SiteRates:

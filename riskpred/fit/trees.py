@@ -8,7 +8,7 @@ at once, the exposure is the same for everyone. A tree asks columns of one modal
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ Floats = NDArray[np.float64]
 _LEAST_EVENTS = 15
 """With fewer events of a cause its trees would follow single people: it gets none."""
 _PATIENCE = 20
+_LIKELIEST = 0.95
+"""A chance above this counts as this where the rate behind a yes is reckoned."""
 _BINS = 64
 _REFIT = 1.1
 """Rounds of the refit on all of a member's rows, by the rounds that were best on the rows that stopped it."""
@@ -78,7 +80,8 @@ def fit_trees(
 
     Args:
         stops: (N,) rows of `data` that choose the number of rounds; afterwards all rows fit the trees.
-        rounds: modality -> most rounds; 0 = no trees of that modality.
+        rounds: modality -> most rounds; 0 = no trees of that modality. They are grown side by side, so that the
+            largest holds for all others.
         choices: how each cause is fitted, in order: trees see later follow-up where the spline does.
     """
     layout = member.layout
@@ -104,7 +107,7 @@ def fit_trees(
                 grows[j] = True
                 rows = _person_times(cause, bare, group, stops[labels.inside.numpy()], ends)
                 for style in STYLES:
-                    start, boosted = _boosted(rows, style, max(rounds.values()), ends, at, seed)
+                    start, boosted = _boosted(rows, style, max(rounds.values()), ends, at, seed, group.known_at_once)
                     baseline[j] += start / len(STYLES)
                     for name, forest in zip(senders, boosted, strict=True):
                         found[name].append(forest)
@@ -162,8 +165,19 @@ class _PersonTimes:
     stops: NDArray[np.bool_]
 
     def fitted_with(self, model: object, rows: NDArray[np.bool_], **validation: object) -> None:
-        rate = self.event[rows] / self.exposure[rows]
-        model.fit(self.values[rows], rate, sample_weight=self.exposure[rows], **validation)  # type: ignore[attr-defined]
+        rate, values = self.event[rows] / self.exposure[rows], self.values[rows]
+        # scikit-learn has no bins for a column without a value; a constant one has no split.
+        values[:, np.isnan(values).all(axis=0)] = 0.0
+        model.fit(values, rate, sample_weight=self.exposure[rows], **validation)  # type: ignore[attr-defined]
+
+    def latent(self, expected: Floats) -> "_PersonTimes":
+        """Known at once: yes counts as the events that a yes stands for, -log(1 - p) / p where p were expected.
+
+        Poisson loss fits the mean of what it is given. Of a yes or no that is p, of this it is -log(1 - p), the rate
+        that the rest of the model means.
+        """
+        chance = np.clip(expected, 1e-9, _LIKELIEST)
+        return replace(self, event=self.event * -np.log1p(-chance) / chance)
 
 
 def _person_times(
@@ -184,7 +198,13 @@ def _person_times(
 
 
 def _boosted(
-    rows: _PersonTimes, style: Style, rounds: int, ends: NDArray[np.int64], cause: int, seed: int
+    rows: _PersonTimes,
+    style: Style,
+    rounds: int,
+    ends: NDArray[np.int64],
+    cause: int,
+    seed: int,
+    known_at_once: bool,
 ) -> tuple[float, list[Forest]]:
     """Start value, and the trees of each modality; leaves are divided by the number of styles."""
     from sklearn.ensemble import HistGradientBoostingRegressor
@@ -218,7 +238,9 @@ def _boosted(
     best = int(np.argmax(search.validation_score_))  # entry 0 is before the first round
     if best == 0:
         return none
-    final = HistGradientBoostingRegressor(max_iter=round(best * _REFIT), early_stopping=False, **settings)
+    final = HistGradientBoostingRegressor(max_iter=min(round(best * _REFIT), rounds), early_stopping=False, **settings)
+    if known_at_once:
+        rows = rows.latent(search.predict(rows.values) * rows.exposure)
     rows.fitted_with(final, np.ones(len(stops), bool))
     trees = [predictors[0].nodes for predictors in final._predictors]
     start = float(np.ravel(final._baseline_prediction)[0])

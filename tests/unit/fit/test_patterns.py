@@ -10,6 +10,7 @@ from riskpred.evaluate.censoring import aalen_johansen
 from riskpred.features.batch import FeatureBatch
 from riskpred.fit.grid import learn_layout
 from riskpred.fit.members import fit_members
+from riskpred.fit.recalibrate import Line
 from riskpred.model.calibration import pattern_index
 from tests.unit.fit.test_trees import CONFIG, OUTCOMES, PLAN, rows_with
 
@@ -72,3 +73,22 @@ def test_mean_incidence_is_that_of_aalen_and_johansen(everyone_has_all) -> None:
 def test_the_number_of_a_pattern_tells_what_is_there() -> None:
     present = {"a": torch.tensor([True, False, True]), "b": torch.tensor([False, True, True])}
     assert pattern_index(present, ("a", "b")).tolist() == [1, 2, 3]
+
+
+def test_a_map_of_no_weight_leaves_no_trace() -> None:
+    group = learn_layout(OUTCOMES, rows_with(300)[0], 4).groups[0]
+    line = Line.identity(group)
+    nothing = replace(line, intercept=torch.full_like(line.intercept, torch.nan))
+    mixed = nothing.mixed(line, torch.zeros(2, dtype=torch.float64))
+    assert mixed.intercept.tolist() == [0.0, 0.0]
+
+
+def test_rows_without_follow_up_give_no_map_of_their_own() -> None:
+    rows, _ = rows_with(600)
+    present = dict(rows.batch.present)
+    present["second"] = np.arange(600) < 3
+    days = {"x": np.where(present["second"], 0.0, rows.duration_days["x"])}
+    cause = {"x": np.where(present["second"], 0, rows.cause["x"]).astype(np.int8)}
+    few = replace(rows, batch=replace(rows.batch, present=present), duration_days=days, cause=cause)
+    found = fit_members(CONFIG, PLAN, learn_layout(OUTCOMES, few, 4), few, seed=1)
+    assert np.isfinite(found.model.predict(few.batch).risk).all()

@@ -120,3 +120,24 @@ def test_rounds_can_be_switched_off(
     count = sum(len(found.model.member(r).encoders["tabular"].trees.forest) for r in range(2))
     assert (count > 0) == (trees > 0)
     assert torch.stack([one.trees.sum() for one in found.shares]).sum() > 0 or trees == 0
+
+
+def test_a_column_without_a_value_is_no_error() -> None:
+    rows, _ = rows_with(800)
+    first = rows.batch.inputs["first"]
+    assert isinstance(first, TabularInput)
+    values = first.values.copy()
+    values[:, 1] = np.nan
+    inputs = {**rows.batch.inputs, "first": replace(first, values=values)}
+    lacking = replace(rows, batch=replace(rows.batch, inputs=inputs))
+    found = fit_members(CONFIG, PLAN, learn_layout(OUTCOMES, lacking, 4), lacking, seed=1)
+    assert np.isfinite(found.model.predict(lacking.batch).risk).all()
+
+
+def test_known_at_once_trees_say_the_rate_behind_a_chance() -> None:
+    from riskpred.fit.trees import _PersonTimes
+
+    chance = np.array([0.1, 0.5, 0.8])
+    asked = _PersonTimes(np.zeros((3, 1)), np.ones(3), np.ones(3), np.zeros(3, bool))
+    # On average a chance's worth of rows says yes: the mean is then -log(1 - chance).
+    assert chance * asked.latent(chance).event == pytest.approx(-np.log1p(-chance))
