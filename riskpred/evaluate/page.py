@@ -1,16 +1,14 @@
 """The evaluation as one self-contained HTML file: no script, nothing fetched."""
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from riskpred.errors import OutputError
 from riskpred.evaluate.exhibits import FOREST, MORE_DEFINITIONS, exhibits, windows
 from riskpred.evaluate.gather import Evaluated
+from riskpred.evaluate.in_place import in_its_place
 from riskpred.evaluate.metrics import Metric
 from riskpred.evaluate.picture import SIZE, pictures
 from riskpred.evaluate.summary import count, summarise
@@ -52,22 +50,5 @@ def write_page(text: str, into: Path) -> None:
 
     Raises: OutputError, when the folder is missing or not writable.
     """
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{into.name}.", dir=into.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, into)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise OutputError(
-            f"{into}: cannot be written.",
-            wanted="a file name in a folder that exists and is writable",
-            got=type(error).__name__,
-            do="make the folder, or name another with --into",
-        ) from None
+    with in_its_place(into, "--into") as beside:
+        beside.write_text(text, encoding="utf-8")

@@ -1,9 +1,5 @@
 """Writes what was evaluated, row by row, as Parquet that meds-evaluation and any other tool can read."""
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -12,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from riskpred.errors import InputError, OutputError
+from riskpred.errors import InputError
 from riskpred.evaluate.censoring import CENSORED, COMPETING, DAYS_PER_YEAR, OUTCOME, Floats
 from riskpred.evaluate.gather import MODEL, Evaluated
+from riskpred.evaluate.in_place import in_its_place
 from riskpred.records.schema import table_schema
 
 STATUS: Final = {CENSORED: "censored", OUTCOME: "outcome", COMPETING: "competing"}
@@ -39,7 +36,7 @@ def write_predictions(evaluated: Evaluated, into: Path) -> int:
         )
     schema = table_schema(".", "predictions").arrow()
     rows = 0
-    with _in_its_place(into) as beside, pq.ParquetWriter(beside, schema) as writer:
+    with in_its_place(into, "--predictions") as beside, pq.ParquetWriter(beside, schema) as writer:
         for model in evaluated.risks:
             for q in range(len(evaluated.targets)):
                 table = _of(evaluated, evaluated.prediction_time, model, q, schema)
@@ -93,27 +90,3 @@ def _of(evaluated: Evaluated, times: NDArray[np.int64], model: str, q: int, sche
         "status": [words[int(one)] for one in status],
     }
     return pa.table([pa.array(columns[field.name]).cast(field.type) for field in schema], schema=schema)
-
-
-@contextmanager
-def _in_its_place(into: Path) -> Iterator[Path]:
-    """A file beside `into` that replaces it when the block ends well. Raises: OutputError."""
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{into.name}.", dir=into.parent)
-        os.close(handle)
-        try:
-            yield Path(name)
-            with open(name, "rb") as written:
-                os.fsync(written.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, into)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise OutputError(
-            f"{into}: cannot be written.",
-            wanted="a file name in a folder that exists and is writable",
-            got=type(error).__name__,
-            do="make the folder, or name another with --predictions",
-        ) from None
