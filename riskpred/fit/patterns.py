@@ -130,7 +130,9 @@ def _replace(one: dict[int, Line], mean: dict[int, Line], pattern: int, new: tup
 def _both(layout: Layout, g: int, found: OutOfFold, labels: GroupLabels, members: int) -> tuple[Line, Line]:
     """The map of one member, and that of the mean of all."""
     one = fit_line(layout.groups[g], found.own[g], labels)
-    stretch = stretch_for_the_mean(found.own[g], found.rest[g], labels.inside, members)
+    # Beyond the last horizon members may differ by whether they were trained there, which says nothing of their noise.
+    told = layout.groups[g].end_of[-1] + 1
+    stretch = stretch_for_the_mean(found.own[g][..., :told], found.rest[g][..., :told], labels.inside, members)
     return one, for_the_mean(one, stretch, found.own[g], labels)
 
 

@@ -93,7 +93,7 @@ def _fit_cause(group: GroupGrid, log_rate: Floats, labels: GroupLabels, j: int) 
     event = np.zeros_like(log_rate)
     event[np.arange(len(event)), labels.interval.numpy()] = labels.event[:, j].numpy()
     # The shift acts at the centre: there it is nearly independent of the slope.
-    centre = float(log_rate.mean())
+    centre = float(log_rate[:, : group.end_of[-1] + 1].mean())
     beyond = log_rate - centre
     bends = [np.broadcast_to(one, log_rate.shape) for one in group.bend_basis.numpy()]
     active = [0, 1] if group.known_at_once else [0, 1, 2, 3]
@@ -167,9 +167,10 @@ def for_the_mean(one: Line, stretch: Tensor, log_rate: Tensor, labels: GroupLabe
 
     Shape: stretch (J,), log_rate (N, J, K), the out-of-fold log-rates that `one` was fitted on.
     """
-    if not bool(labels.inside.any()):
+    if not bool((labels.exposure > 0).any()):
         return one
-    centre = log_rate[labels.inside].mean(dim=(0, 2))
+    told = labels.exposure.sum(dim=0) > 0
+    centre = log_rate[labels.inside][..., told].mean(dim=(0, 2))
     slope = one.slope * stretch
     steeper = Line(one.intercept + (one.slope - slope) * centre, slope, one.bend, one.basis)
     shift = _shift_to(one(log_rate), steeper(log_rate), labels)

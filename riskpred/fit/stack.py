@@ -46,17 +46,17 @@ def fit_shares(spline: Tensor, trees: Tensor, network: Tensor, labels: GroupLabe
     Shape: log-rates (N, J, K) each; grown (J,) bool, causes that have trees: the others take none.
     """
     causes = spline.shape[1]
-    if not bool(labels.inside.any()):
+    if not bool((labels.exposure > 0).any()):
         half = torch.full((causes,), 0.5, dtype=torch.float64)
         return Shares(half * grown, half)
     tree_logit, residual_logit, shift, log_slope = (
         torch.zeros(causes, dtype=torch.float64, requires_grad=True) for _ in range(4)
     )
-    inside = labels.inside
+    inside, told = labels.inside, labels.exposure.sum(dim=0) > 0
 
     def loss() -> Tensor:
         mixed = Shares(tree_logit.sigmoid() * grown, residual_logit.sigmoid()).combined(spline, trees, network)
-        middle = mixed[inside].mean(dim=(0, 2))[:, None]
+        middle = mixed[inside][..., told].mean(dim=(0, 2))[:, None]
         calibrated = middle + shift[:, None] + log_slope.exp()[:, None] * (mixed - middle)
         prior = (
             (tree_logit / _SPREAD).square().sum()

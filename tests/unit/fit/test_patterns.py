@@ -9,9 +9,11 @@ import torch
 from riskpred.evaluate.censoring import aalen_johansen
 from riskpred.features.batch import FeatureBatch
 from riskpred.fit.grid import learn_layout
-from riskpred.fit.members import fit_members
+from riskpred.fit.members import fit_members, training_data
+from riskpred.fit.patterns import OutOfFold, _both
 from riskpred.fit.recalibrate import Line
 from riskpred.model.calibration import pattern_index
+from riskpred.model.risk import RiskModel
 from tests.unit.fit.test_trees import CONFIG, OUTCOMES, PLAN, rows_with
 
 
@@ -92,3 +94,21 @@ def test_rows_without_follow_up_give_no_map_of_their_own() -> None:
     few = replace(rows, batch=replace(rows.batch, present=present), duration_days=days, cause=cause)
     found = fit_members(CONFIG, PLAN, learn_layout(OUTCOMES, few, 4), few, seed=1)
     assert np.isfinite(found.model.predict(few.batch).risk).all()
+
+
+def test_what_members_say_beyond_the_horizon_moves_no_map(everyone_has_all) -> None:  # type: ignore[no-untyped-def]
+    layout = learn_layout(OUTCOMES, everyone_has_all, 4)
+    group = layout.groups[0]
+    assert group.intervals > group.end_of[-1] + 1, "follow-up goes on after the last horizon"
+    model = RiskModel(CONFIG, PLAN, layout)
+    data = training_data(model, everyone_has_all)
+    labels = data.up_to(layout).labels[0]
+    own = torch.randn(len(everyone_has_all), len(group.causes), group.intervals, dtype=torch.float64)
+    rest = own + 0.1 * torch.randn_like(own)
+    before = _both(layout, 0, OutOfFold([own], [rest]), labels, 2)
+    own, rest = own.clone(), rest.clone()
+    own[..., group.end_of[-1] + 1 :] -= 20.0
+    after = _both(layout, 0, OutOfFold([own], [rest]), labels, 2)
+    for one, other in zip(before, after, strict=True):
+        assert one.slope.tolist() == pytest.approx(other.slope.tolist())
+        assert one.intercept.tolist() == pytest.approx(other.intercept.tolist())
