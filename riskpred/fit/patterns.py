@@ -99,11 +99,11 @@ def fit_patterns(
         exact = index[rows] == pattern
         for g in range(len(layout.groups)):
             labels = data.labels[g].take(rows)
-            _replace(one[g], mean[g], pattern, _both(layout, g, found, labels, model.members), _weight(labels))
+            _replace(one[g], mean[g], pattern, _both(layout, g, found, labels, model.members, pooled[g][0]), _weight(labels))
             own = labels.take(exact.nonzero()[:, 0])
             if bool((_weight(own) > 0).any()) and not bool(exact.all()):
                 just = OutOfFold([rate[exact] for rate in found.own], [rate[exact] for rate in found.rest])
-                _replace(one[g], mean[g], pattern, _both(layout, g, just, own, model.members), _weight(own))
+                _replace(one[g], mean[g], pattern, _both(layout, g, just, own, model.members, pooled[g][0]), _weight(own))
     for calibration, lines in zip(model.calibrations, mean, strict=True):
         assert isinstance(calibration, Calibration)
         for pattern, line in lines.items():
@@ -127,9 +127,11 @@ def _replace(one: dict[int, Line], mean: dict[int, Line], pattern: int, new: tup
     one[pattern], mean[pattern] = new[0].mixed(one[pattern], weight), new[1].mixed(mean[pattern], weight)
 
 
-def _both(layout: Layout, g: int, found: OutOfFold, labels: GroupLabels, members: int) -> tuple[Line, Line]:
-    """The map of one member, and that of the mean of all."""
-    one = fit_line(layout.groups[g], found.own[g], labels)
+def _both(
+    layout: Layout, g: int, found: OutOfFold, labels: GroupLabels, members: int, like: Line | None = None
+) -> tuple[Line, Line]:
+    """The map of one member, and that of the mean of all; `like`: map whose knots they have."""
+    one = fit_line(layout.groups[g], found.own[g], labels, like)
     # Beyond the last horizon members may differ by whether they were trained there, which says nothing of their noise.
     told = layout.groups[g].end_of[-1] + 1
     stretch = stretch_for_the_mean(found.own[g][..., :told], found.rest[g][..., :told], labels.inside, members)

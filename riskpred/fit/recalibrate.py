@@ -4,7 +4,7 @@ A row's out-of-fold log-rate is that of one member; a risk is the mean of all. T
 that is right for one member would draw the mean too close to the average: `for_the_mean` takes that back.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,16 +12,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from riskpred.fit.losses import GroupLabels
-from riskpred.model.calibration import Calibration
-from riskpred.model.layout import GroupGrid
+from riskpred.model.calibration import Calibration, bent
+from riskpred.model.layout import BASES, GroupGrid
 
 Floats = NDArray[np.float64]
 
-_SPREAD_SHIFT, _SPREAD_SLOPE, _SPREAD_BEND = 1.0, 0.5, 0.5
-"""SDs of normal priors on the shift at the mean log-rate, log b and c. Against a likelihood that is a sum over events
-they weigh nothing with hundreds of events, and keep the map near the identity with a handful."""
+_SPREAD_SHIFT, _SPREAD_SLOPE = 1.0, 0.5
+"""SDs of normal priors on the shift at the knot and on log b, each averaged over the points of time, ..."""
+_APART_SHIFT, _APART_SLOPE = 0.5, 0.3
+"""... on how far one point departs from that, ..."""
+_SPREAD_BEND = 0.3
+"""... and on the bend. Against a likelihood that is a sum over events they weigh nothing with hundreds of events, and
+keep the map near the identity with a handful."""
 _MOST_STRETCH = 1.5
 """Limit of the correction for the mean: beyond it the members disagree so much that the estimate says little."""
+_LEAST_WIDTH = 1e-3
+"""Of a bend, where all log-rates are the same."""
 _NEWTON_STEPS = 30
 _MOST = 30.0
 """Log-rates are kept below this on the way to the optimum."""
@@ -29,101 +35,141 @@ _MOST = 30.0
 
 @dataclass(frozen=True)
 class Line:
-    """One map of one group: eta' = intercept + slope eta + bend . (t, t^2).
+    """One map of one group, as `Calibration` has it: intercept + slope x bent log-rate, at each point of time.
 
-    Shape: intercept, slope (J,), bend (J, 2), basis (2, K).
+    Shape: intercept, slope (J, 3), bend, knot, width (J,), basis (3, K).
     """
 
     intercept: Tensor
     slope: Tensor
     bend: Tensor
+    knot: Tensor
+    width: Tensor
     basis: Tensor
 
     @classmethod
+    def straight(cls, intercept: Tensor, slope: Tensor, group: GroupGrid) -> "Line":
+        """The same straight line at every time. Shape: intercept, slope (J,)."""
+        zero = torch.zeros_like(intercept)
+        a, b = intercept[:, None].expand(-1, BASES), slope[:, None].expand(-1, BASES)
+        return cls(a, b, zero, zero, zero + 1.0, group.time_basis)
+
+    @classmethod
     def identity(cls, group: GroupGrid) -> "Line":
-        causes = len(group.causes)
-        zero = torch.zeros(causes, dtype=torch.float64)
-        return cls(zero, zero + 1.0, torch.zeros(causes, 2, dtype=torch.float64), group.bend_basis)
+        zero = torch.zeros(len(group.causes), dtype=torch.float64)
+        return cls.straight(zero, zero + 1.0, group)
 
     def __call__(self, log_rate: Tensor) -> Tensor:
         """Shape: (N, J, K) -> (N, J, K)."""
-        return self.intercept[:, None] + self.slope[:, None] * log_rate + self.bend @ self.basis
+        beyond = bent(log_rate, self.bend[:, None], self.knot[:, None], self.width[:, None])
+        return self.intercept @ self.basis + (self.slope @ self.basis) * beyond
 
     def mixed(self, other: "Line", weight: Tensor) -> "Line":
-        """weight x this map + (1 - weight) x the other, cause by cause. Shape: weight (J,)."""
+        """weight x this map + (1 - weight) x the other of the same knots, cause by cause. Shape: weight (J,)."""
 
         def mean(mine: Tensor, theirs: Tensor) -> Tensor:
             share = weight.reshape(-1, *(1,) * (mine.ndim - 1))
             # where, not a product alone: a map of weight 0 may have no finite numbers.
             return torch.where(share > 0, share * mine + (1.0 - share) * theirs, theirs)
 
-        return Line(
-            mean(self.intercept, other.intercept),
-            mean(self.slope, other.slope),
-            mean(self.bend, other.bend),
-            self.basis,
+        return replace(
+            other,
+            intercept=mean(self.intercept, other.intercept),
+            slope=mean(self.slope, other.slope),
+            bend=mean(self.bend, other.bend),
         )
 
     def put(self, into: Calibration, pattern: int) -> None:
-        """Make this the map of one availability pattern."""
+        """Make this the map of one availability pattern; the knots are those of all patterns."""
         into.intercept[pattern] = self.intercept
         into.log_slope[pattern] = self.slope.log()
         into.bend[pattern] = self.bend
+        into.knot.copy_(self.knot)
+        into.width.copy_(self.width)
 
 
-def fit_line(group: GroupGrid, log_rate: Tensor, labels: GroupLabels) -> Line:
+def fit_line(group: GroupGrid, log_rate: Tensor, labels: GroupLabels, like: Line | None = None) -> Line:
     """The map that fits out-of-fold log-rates best, by maximum posterior likelihood.
 
-    The likelihood falls apart into causes; each has four numbers (two known at once), found by Fisher scoring.
+    The likelihood falls apart into causes; each has seven numbers (three known at once), found by Fisher scoring.
+
+    Args:
+        like: map whose knots to use; without it they are at the mean log-rate, one SD wide.
 
     Shape: log_rate (N, J, K), uncalibrated; rows outside the risk set count nothing.
     """
     inside = labels.inside
     if not bool(inside.any()):
-        return Line.identity(group)
-    kept = labels.take(inside.nonzero()[:, 0])
-    found = [_fit_cause(group, log_rate[inside, j].numpy(), kept, j) for j in range(len(group.causes))]
-    intercept, slope, first, second = torch.from_numpy(np.array(found)).T
-    return Line(intercept, slope, torch.stack([first, second], dim=1), group.bend_basis)
+        return like or Line.identity(group)
+    kept, told = labels.take(inside.nonzero()[:, 0]), group.end_of[-1] + 1
+    shown = log_rate[inside][..., :told].transpose(0, 1).flatten(1)
+    knot = like.knot if like else shown.mean(dim=1)
+    width = like.width if like else shown.std(dim=1, correction=0).clamp_min(_LEAST_WIDTH)
+    found = [
+        _fit_cause(group, log_rate[inside, j].numpy(), kept, j, float(knot[j]), float(width[j]))
+        for j in range(len(group.causes))
+    ]
+    theta = torch.from_numpy(np.array(found))
+    slope = theta[:, BASES:-1].exp()
+    return Line(theta[:, :BASES] + knot[:, None], slope, theta[:, -1], knot, width, group.time_basis)
 
 
-def _fit_cause(group: GroupGrid, log_rate: Floats, labels: GroupLabels, j: int) -> tuple[float, float, float, float]:
-    """Intercept, slope and the two bends of one cause. Shape: log_rate (N, K), all rows inside."""
+def _fit_cause(group: GroupGrid, log_rate: Floats, labels: GroupLabels, j: int, knot: float, width: float) -> Floats:
+    """Shifts at the knot, log-slopes and bend of one cause, (7,). Shape: log_rate (N, K), all rows inside."""
     exposure = (labels.exposure * labels.widths_years).numpy()
     event = np.zeros_like(log_rate)
     event[np.arange(len(event)), labels.interval.numpy()] = labels.event[:, j].numpy()
-    # The shift acts at the centre: there it is nearly independent of the slope.
-    centre = float(log_rate[:, : group.end_of[-1] + 1].mean())
-    beyond = log_rate - centre
-    bends = [np.broadcast_to(one, log_rate.shape) for one in group.bend_basis.numpy()]
-    active = [0, 1] if group.known_at_once else [0, 1, 2, 3]
-    spread = np.array([_SPREAD_SHIFT, _SPREAD_SLOPE, _SPREAD_BEND, _SPREAD_BEND])
+    basis, beyond = group.time_basis.numpy(), log_rate - knot
+    above = width * np.logaddexp(0.0, beyond / width)
+    precision = np.zeros((2 * BASES + 1, 2 * BASES + 1))
+    precision[:BASES, :BASES] = _precision(_SPREAD_SHIFT, _APART_SHIFT)
+    precision[BASES:-1, BASES:-1] = _precision(_SPREAD_SLOPE, _APART_SLOPE)
+    precision[-1, -1] = 1.0 / _SPREAD_BEND**2
 
     def posterior(theta: Floats) -> tuple[float, Floats, Floats]:
-        """Value, and its derivative and information by the calibrated log-rate, (N, K)."""
-        eta = theta[0] + centre + np.exp(theta[1]) * beyond + theta[2] * bends[0] + theta[3] * bends[1]
-        likelihood, score, information = _pieces(np.minimum(eta, _MOST), exposure, event, labels.known_at_once)
-        return likelihood - float(np.sum((theta / spread) ** 2)) / 2, score, information
+        """Value, gradient and expected information by theta, (7,) and (7, 7)."""
+        slopes, bend = np.exp(theta[BASES:-1])[:, None] * basis, theta[-1]
+        slope = slopes.sum(axis=0)
+        curve = np.exp(-bend) * beyond + 2.0 * np.sinh(bend) * above
+        by_bend = slope * (2.0 * np.cosh(bend) * above - np.exp(-bend) * beyond)
+        eta = np.minimum(knot + theta[:BASES] @ basis + slope * curve, _MOST)
+        likelihood, score, information = _pieces(eta, exposure, event, labels.known_at_once)
+        # eta moves with a shift by basis, with a log-slope by slopes x curve, with the bend by by_bend.
+        gradient = np.array([*basis @ score.sum(axis=0), *slopes @ (score * curve).sum(axis=0), np.sum(score * by_bend)])
+        hessian = precision.copy()
+        weighted, bends = information * curve, information * by_bend
+        hessian[:BASES, :BASES] += basis * information.sum(axis=0) @ basis.T
+        hessian[BASES:-1, BASES:-1] += slopes * (weighted * curve).sum(axis=0) @ slopes.T
+        hessian[-1, -1] += float(np.sum(bends * by_bend))
+        corner = basis * weighted.sum(axis=0) @ slopes.T
+        edge = np.array([*basis @ bends.sum(axis=0), *slopes @ (bends * curve).sum(axis=0)])
+        hessian[:BASES, BASES:-1] += corner
+        hessian[BASES:-1, :BASES] += corner.T
+        hessian[-1, :-1] += edge
+        hessian[:-1, -1] += edge
+        pull = precision @ theta
+        return likelihood - float(theta @ pull) / 2, gradient - pull, hessian
 
-    theta = np.zeros(4)
-    value, score, information = posterior(theta)
+    theta = np.zeros(2 * BASES + 1)
+    value, gradient, hessian = posterior(theta)
     for _ in range(_NEWTON_STEPS):
-        slopes = [np.ones_like(beyond), np.exp(theta[1]) * beyond, *bends]
-        gradient = np.array([float(np.sum(score * slopes[a])) for a in active]) - (theta / spread**2)[active]
-        hessian = np.array([[float(np.sum(information * slopes[a] * slopes[b])) for b in active] for a in active])
-        step = np.zeros(4)
-        step[active] = np.linalg.solve(hessian + np.diag(1.0 / spread[active] ** 2), gradient)
+        step = np.linalg.solve(hessian, gradient)
         size = 1.0
         while size > 1e-6 and not (trial := posterior(theta + size * step))[0] >= value:
             size /= 2
         if size <= 1e-6:
             break
         moved, theta = trial[0] - value, theta + size * step
-        value, score, information = trial
+        value, gradient, hessian = trial
         if moved < 1e-9 * (1.0 + abs(value)):
             break
-    slope = float(np.exp(theta[1]))
-    return float(theta[0] + (1.0 - slope) * centre), slope, float(theta[2]), float(theta[3])
+    return theta
+
+
+def _precision(spread: float, apart: float) -> Floats:
+    """Of three numbers whose mean has SD `spread` and whose departures from it have SD `apart`. Shape: (3, 3)."""
+    mean = np.full((BASES, BASES), 1.0 / BASES)
+    return mean / BASES / spread**2 + (np.eye(BASES) - mean) / apart**2
 
 
 def _pieces(eta: Floats, exposure: Floats, event: Floats, known_at_once: bool) -> tuple[float, Floats, Floats]:
@@ -170,11 +216,12 @@ def for_the_mean(one: Line, stretch: Tensor, log_rate: Tensor, labels: GroupLabe
     if not bool((labels.exposure > 0).any()):
         return one
     told = labels.exposure.sum(dim=0) > 0
-    centre = log_rate[labels.inside][..., told].mean(dim=(0, 2))
-    slope = one.slope * stretch
-    steeper = Line(one.intercept + (one.slope - slope) * centre, slope, one.bend, one.basis)
+    straight = replace(one, intercept=torch.zeros_like(one.intercept), slope=torch.ones_like(one.slope))
+    centre = straight(log_rate[labels.inside])[..., told].mean(dim=(0, 2))[:, None]
+    slope = one.slope * stretch[:, None]
+    steeper = replace(one, intercept=one.intercept + (one.slope - slope) * centre, slope=slope)
     shift = _shift_to(one(log_rate), steeper(log_rate), labels)
-    return Line(steeper.intercept + shift, slope, one.bend, one.basis)
+    return replace(steeper, intercept=steeper.intercept + shift[:, None])
 
 
 def _shift_to(wanted: Tensor, got: Tensor, labels: GroupLabels) -> Tensor:

@@ -1,7 +1,7 @@
 """Recalibrates a bundle to another site: intercept and slope per cause, the network untouched byte for byte.
 
-The new line acts on log-rates that the bundle has calibrated already: a + b (a0 + b0 eta + s0) is again one map for
-each availability pattern, a + b a0, b b0 and b s0. It is fitted on the risk that people get, the mean over members.
+The new line acts on log-rates that the bundle has calibrated already: a + b (a0 + b0 eta) is again one map for
+each availability pattern, a + b a0 and b b0 at each point of time. It is fitted on the risk that people get, the mean over members.
 """
 
 import copy
@@ -196,8 +196,8 @@ def fit_site(
                     cause=cause,
                     events=count if count >= _SMALL_CELL else None,
                     weight=float(weight[j]),
-                    intercept=float(line.intercept[j]),
-                    slope=float(line.slope[j]),
+                    intercept=float(line.intercept[j, 0]),
+                    slope=float(line.slope[j, 0]),
                     reason=None if weight[j] > 0 else f"{few} events, {FEWEST_EVENTS} needed: its map is kept",
                 )
             )
@@ -206,7 +206,6 @@ def fit_site(
 
 def _fitted(group: GroupGrid, rate: Tensor, labels: GroupLabels) -> Line:
     """Intercept and slope that fit the mean of the members best, by maximum posterior likelihood."""
-    start = Line.identity(group)
     at = labels.inside.nonzero()[:, 0]
     rate, labels = rate[:, at], labels.take(at)
     centre = rate[..., : group.end_of[-1] + 1].mean(dim=(0, 1, 3))
@@ -214,7 +213,7 @@ def _fitted(group: GroupGrid, rate: Tensor, labels: GroupLabels) -> Line:
 
     def line() -> Line:
         slope = log_slope.exp()
-        return Line(shift + (1.0 - slope) * centre, slope, start.bend, start.basis)
+        return Line.straight(shift + (1.0 - slope) * centre, slope, group)
 
     optimiser = torch.optim.LBFGS(
         [shift, log_slope], max_iter=100, tolerance_grad=1e-8, tolerance_change=1e-12, line_search_fn="strong_wolfe"
@@ -230,8 +229,7 @@ def _fitted(group: GroupGrid, rate: Tensor, labels: GroupLabels) -> Line:
 
     optimiser.step(closure)  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        found = line()
-    return Line(found.intercept, found.slope, start.bend, start.basis)
+        return line()
 
 
 def _of_the_mean(rate: Tensor, group: GroupGrid) -> Tensor:
@@ -258,7 +256,6 @@ def composed(model: RiskModel, lines: Sequence[Line]) -> RiskModel:
             assert isinstance(calibration, Calibration)
             calibration.intercept.copy_(line.intercept + line.slope * calibration.intercept)
             calibration.log_slope.add_(line.slope.log())
-            calibration.bend.mul_(line.slope[:, None])
     return result
 
 

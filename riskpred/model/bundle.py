@@ -207,9 +207,11 @@ def _calibration_json(model: RiskModel) -> dict[str, Any]:
             maps: list[dict[str, Any]] = []
             for pattern in range(1, len(state["intercept"])):
                 line = {
-                    "a": float(state["intercept"][pattern, j]),
-                    "b": float(state["log_slope"][pattern, j].exp()),
-                    "c": state["bend"][pattern, j].tolist(),
+                    "a": state["intercept"][pattern, j].tolist(),
+                    "b": state["log_slope"][pattern, j].exp().tolist(),
+                    "bend": float(state["bend"][pattern, j]),
+                    "knot": float(state["knot"][j]),
+                    "width": float(state["width"][j]),
                 }
                 there = "+".join(name for m, name in enumerate(model.modalities) if pattern >> m & 1)
                 same = next((entry for entry in maps if {k: entry[k] for k in line} == line), None)

@@ -1,11 +1,12 @@
-"""The calibration map of one risk group: a straight line on the log-rate, bent smoothly over time, by availability."""
+"""The calibration map of one risk group: a bent line on the log-rate at three points of time, by availability."""
 
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
-from riskpred.model.layout import GroupGrid
+from riskpred.model.layout import BASES, GroupGrid
 
 
 def pattern_index(present: Mapping[str, Tensor], modalities: Sequence[str]) -> Tensor:
@@ -20,12 +21,27 @@ def pattern_index(present: Mapping[str, Tensor], modalities: Sequence[str]) -> T
     return torch.stack([present[name].long() << m for m, name in enumerate(modalities)]).sum(dim=0)
 
 
-class Calibration(nn.Module):
-    """eta' = a_j + b_j eta + s_j(t), with b_j > 0 and s_j(t) = c_j (t, t^2) taken at the middle of each interval.
+def bent(log_rate: Tensor, bend: Tensor, knot: Tensor, width: Tensor) -> Tensor:
+    """A log-rate beyond its knot, its slope going smoothly from exp(-bend) far below the knot to exp(bend) far above.
 
-    One map per availability pattern (`pattern_index`), 2^modalities in all. eta is the log of the rate per year, so
-    that the unequal lengths of intervals do not enter. Known at once there is no s. Starts as the identity; `fit` sets
-    it from out-of-fold predictions.
+    High rates wear off faster than low ones: with bend < 0 the map says so. bend = 0 leaves log_rate - knot.
+
+    Args:
+        knot: where the slope changes.   width: how gently, in units of the log-rate.
+
+    Shape: all (..., J, 1) against log_rate (..., J, K); bend may differ by row, knot and width may not.
+    """
+    beyond = log_rate - knot
+    return torch.exp(-bend) * beyond + 2.0 * torch.sinh(bend) * width * softplus(beyond / width)
+
+
+class Calibration(nn.Module):
+    """eta' = sum over the points of time p of h_p(t) (a_jp + b_jp g_j(eta)), b_jp > 0, h the group's time basis.
+
+    g is `bent`, rising. What tells early events apart often says little of late ones, so a line has its own intercept
+    and slope at each point. One map per availability pattern (`pattern_index`), 2^modalities in all, with the same
+    knots. eta is the log of the rate per year, so that the unequal lengths of intervals do not enter. Known at once
+    only the first point counts. Starts as the identity; `fit` sets it from out-of-fold predictions.
 
     Shape: log-rate (B, J, K) float64, pattern (B,) int64 -> (B, J, K).
     Example:
@@ -38,16 +54,21 @@ class Calibration(nn.Module):
     intercept: Tensor
     log_slope: Tensor
     bend: Tensor
+    knot: Tensor
+    width: Tensor
     basis: Tensor
 
     def __init__(self, group: GroupGrid, modalities: int) -> None:
         super().__init__()
-        causes, patterns = len(group.causes), 2**modalities
-        self.register_buffer("intercept", torch.zeros(patterns, causes, dtype=torch.float64))
-        self.register_buffer("log_slope", torch.zeros(patterns, causes, dtype=torch.float64))
-        self.register_buffer("bend", torch.zeros(patterns, causes, 2, dtype=torch.float64))
-        self.register_buffer("basis", group.bend_basis.clone(), persistent=False)
+        patterns, causes = 2**modalities, len(group.causes)
+        self.register_buffer("intercept", torch.zeros(patterns, causes, BASES, dtype=torch.float64))
+        self.register_buffer("log_slope", torch.zeros(patterns, causes, BASES, dtype=torch.float64))
+        self.register_buffer("bend", torch.zeros(patterns, causes, dtype=torch.float64))
+        self.register_buffer("knot", torch.zeros(causes, dtype=torch.float64))
+        self.register_buffer("width", torch.ones(causes, dtype=torch.float64))
+        self.register_buffer("basis", group.time_basis.clone(), persistent=False)
 
     def forward(self, log_rate: Tensor, pattern: Tensor) -> Tensor:
-        slope = self.log_slope.exp()[pattern]
-        return self.intercept[pattern][:, :, None] + slope[:, :, None] * log_rate + self.bend[pattern] @ self.basis
+        slope, intercept = self.log_slope.exp() @ self.basis, self.intercept @ self.basis
+        beyond = bent(log_rate, self.bend[pattern][:, :, None], self.knot[:, None], self.width[:, None])
+        return intercept[pattern] + slope[pattern] * beyond

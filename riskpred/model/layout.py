@@ -68,13 +68,6 @@ class GroupGrid:
         result: NDArray[np.int64] = self.time_basis.numpy().argmax(axis=0)
         return result
 
-    @cached_property
-    def bend_basis(self) -> Tensor:
-        """(t, t^2) at the middle of each interval, t = 1 at the last horizon; 0 known at once. Shape: (2, K)."""
-        cuts = np.asarray(self.cuts_years, np.float64)
-        t = np.zeros(1) if self.known_at_once else (cuts[:-1] + cuts[1:]) / 2 / self.horizons_years[-1]
-        return torch.from_numpy(np.stack([t, t**2]))
-
     def exposure(self, duration_days: NDArray[np.float64]) -> NDArray[np.float64]:
         """Share of each interval that lies before the end of follow-up. Shape: (N,) -> (N, K)."""
         cuts = np.asarray(self.cuts_years, np.float64)

@@ -17,7 +17,7 @@ from typing import Any, Final
 from riskpred.errors import BundleError, OutputError
 from riskpred.records.schema import schema_version
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 MANIFEST: Final = "manifest.json"
 DIGEST: Final = "digest"
 _WRITING: Final = ".writing"

@@ -51,12 +51,12 @@ def test_a_modality_that_nobody_lacked_may_be_missing(everyone_has_all) -> None:
 def test_one_pooled_map_can_be_asked_for(everyone_has_all) -> None:  # type: ignore[no-untyped-def]
     config = CONFIG.model_copy(update={"pooled_calibration": True})
     model = fit_members(config, PLAN, learn_layout(OUTCOMES, everyone_has_all, 4), everyone_has_all, seed=1).model
-    assert len(model.calibrations[0].log_slope[1:, 0].unique()) == 1
+    assert len(model.calibrations[0].log_slope[1:, 0].unique(dim=0)) == 1
 
 
 def test_each_pattern_has_the_map_of_its_people(everyone_has_all) -> None:  # type: ignore[no-untyped-def]
     model = fit_members(CONFIG, PLAN, learn_layout(OUTCOMES, everyone_has_all, 4), everyone_has_all, seed=1).model
-    slope = model.calibrations[0].log_slope[:, 0]
+    slope = model.calibrations[0].log_slope[:, 0].mean(dim=-1)
     assert len(slope) == 4
     assert len({round(float(one), 6) for one in slope[1:]}) == 3
 
@@ -82,7 +82,7 @@ def test_a_map_of_no_weight_leaves_no_trace() -> None:
     line = Line.identity(group)
     nothing = replace(line, intercept=torch.full_like(line.intercept, torch.nan))
     mixed = nothing.mixed(line, torch.zeros(2, dtype=torch.float64))
-    assert mixed.intercept.tolist() == [0.0, 0.0]
+    assert not mixed.intercept.any()
 
 
 def test_rows_without_follow_up_give_no_map_of_their_own() -> None:
@@ -110,5 +110,5 @@ def test_what_members_say_beyond_the_horizon_moves_no_map(everyone_has_all) -> N
     own[..., group.end_of[-1] + 1 :] -= 20.0
     after = _both(layout, 0, OutOfFold([own], [rest]), labels, 2)
     for one, other in zip(before, after, strict=True):
-        assert one.slope.tolist() == pytest.approx(other.slope.tolist())
-        assert one.intercept.tolist() == pytest.approx(other.intercept.tolist())
+        assert one.slope.numpy() == pytest.approx(other.slope.numpy())
+        assert one.intercept.numpy() == pytest.approx(other.intercept.numpy())

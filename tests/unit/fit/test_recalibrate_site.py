@@ -110,7 +110,7 @@ def calibrated(random_bundle, small_batch):
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for calibration in model.calibrations:
-            for buffer in (calibration.intercept, calibration.log_slope, calibration.bend):
+            for buffer in (calibration.intercept, calibration.log_slope, calibration.bend, calibration.knot):
                 buffer.copy_(0.3 * torch.randn(buffer.shape, generator=random, dtype=torch.float64))
     return model, small_batch[1]
 
@@ -129,10 +129,9 @@ def test_composed_maps_do_what_the_line_does_on_top_of_the_old_map(calibrated) -
     lines = [
         replace(
             line,
-            intercept=line.intercept[:1].repeat(j),
-            slope=line.slope[:1].repeat(j),
-            bend=line.bend[:1].repeat(j, 1),
-            basis=group.time_basis[1:],
+            **{part: getattr(line, part)[:1].expand(j, -1) for part in ("intercept", "slope")},
+            **{part: getattr(line, part)[:1].expand(j) for part in ("bend", "knot", "width")},
+            basis=group.time_basis,
         )
         for j, group in zip(causes, model.layout.groups, strict=True)
     ]
