@@ -98,12 +98,14 @@ def fit_patterns(
         found = out_of_fold(model, sent, fold, reduced, rows)
         exact = index[rows] == pattern
         for g in range(len(layout.groups)):
-            labels = data.labels[g].take(rows)
-            _replace(one[g], mean[g], pattern, _both(layout, g, found, labels, model.members, pooled[g][0]), _weight(labels))
+            labels, knots = data.labels[g].take(rows), pooled[g][0]
+            both = _both(layout, g, found, labels, model.members, knots)
+            _replace(one[g], mean[g], pattern, both, _weight(labels))
             own = labels.take(exact.nonzero()[:, 0])
             if bool((_weight(own) > 0).any()) and not bool(exact.all()):
                 just = OutOfFold([rate[exact] for rate in found.own], [rate[exact] for rate in found.rest])
-                _replace(one[g], mean[g], pattern, _both(layout, g, just, own, model.members, pooled[g][0]), _weight(own))
+                both = _both(layout, g, just, own, model.members, knots)
+                _replace(one[g], mean[g], pattern, both, _weight(own))
     for calibration, lines in zip(model.calibrations, mean, strict=True):
         assert isinstance(calibration, Calibration)
         for pattern, line in lines.items():

@@ -135,7 +135,8 @@ def _fit_cause(group: GroupGrid, log_rate: Floats, labels: GroupLabels, j: int, 
         eta = np.minimum(knot + theta[:BASES] @ basis + slope * curve, _MOST)
         likelihood, score, information = _pieces(eta, exposure, event, labels.known_at_once)
         # eta moves with a shift by basis, with a log-slope by slopes x curve, with the bend by by_bend.
-        gradient = np.array([*basis @ score.sum(axis=0), *slopes @ (score * curve).sum(axis=0), np.sum(score * by_bend)])
+        by_slope = slopes @ (score * curve).sum(axis=0)
+        gradient = np.concatenate([basis @ score.sum(axis=0), by_slope, [np.sum(score * by_bend)]])
         hessian = precision.copy()
         weighted, bends = information * curve, information * by_bend
         hessian[:BASES, :BASES] += basis * information.sum(axis=0) @ basis.T
@@ -169,7 +170,8 @@ def _fit_cause(group: GroupGrid, log_rate: Floats, labels: GroupLabels, j: int, 
 def _precision(spread: float, apart: float) -> Floats:
     """Of three numbers whose mean has SD `spread` and whose departures from it have SD `apart`. Shape: (3, 3)."""
     mean = np.full((BASES, BASES), 1.0 / BASES)
-    return mean / BASES / spread**2 + (np.eye(BASES) - mean) / apart**2
+    result: Floats = mean / BASES / spread**2 + (np.eye(BASES) - mean) / apart**2
+    return result
 
 
 def _pieces(eta: Floats, exposure: Floats, event: Floats, known_at_once: bool) -> tuple[float, Floats, Floats]:

@@ -1,7 +1,8 @@
 """Recalibrates a bundle to another site: intercept and slope per cause, the network untouched byte for byte.
 
-The new line acts on log-rates that the bundle has calibrated already: a + b (a0 + b0 eta) is again one map for
-each availability pattern, a + b a0 and b b0 at each point of time. It is fitted on the risk that people get, the mean over members.
+The new line acts on log-rates that the bundle has calibrated already: a + b (a0 + b0 eta) is again one map for each
+availability pattern, a + b a0 and b b0 at each point of time. It is fitted on the risk that people get, the mean over
+members.
 """
 
 import copy
