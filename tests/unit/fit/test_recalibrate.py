@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from riskpred.fit.losses import GroupLabels, labels_on
 from riskpred.fit.recalibrate import fit_line, for_the_mean, stretch_for_the_mean
+from riskpred.model.calibration import bent
 from riskpred.model.layout import DAYS_PER_YEAR, GroupGrid
 
 GRID = GroupGrid("x", ("x",), ("x", "death"), False, (4.0,), (0.0, 0.5, 1.0, 2.0, 4.0))
@@ -41,6 +44,27 @@ def test_it_undoes_a_spread_that_is_right_early_and_wrong_late() -> None:
     map_ = fit_line(GRID, shown, labels)
     assert map_.slope[0].tolist() == pytest.approx([1.0, 1 / 1.5, 0.5], abs=0.15)
     assert float((map_(shown) - truth).abs().mean()) < 0.4 * float((shown - truth).abs().mean())
+
+
+@pytest.mark.parametrize("grid", [GRID, AT_ONCE], ids=["timed", "known at once"])
+def test_it_undoes_a_curve(grid: GroupGrid) -> None:
+    rng = np.random.default_rng(2)
+    shown = torch.from_numpy(np.repeat(rng.normal(-1.5, 1.0, size=(20_000, 1, 1)), grid.intervals, axis=2))
+    # High rates wear off: above -1.5 the truth rises half as fast as below.
+    truth = torch.where(shown > -1.5, -1.5 + 0.6 * (shown + 1.5), -1.5 + 1.2 * (shown + 1.5))
+    times = rng.exponential(size=20_000) / np.exp(truth[:, 0, 0].numpy())
+    years, cause = np.minimum(times, 4.0), (times < (1.0 if grid.known_at_once else 4.0)).astype(np.int8)
+    timed = replace(grid, causes=("x",))
+    map_ = fit_line(timed, shown, labels_on(timed, years * DAYS_PER_YEAR, cause))
+    assert map_.bend[0] < -0.2
+    assert float((map_(shown) - truth).abs().mean()) < 0.07
+
+
+def test_however_bent_a_map_rises() -> None:
+    eta = torch.linspace(-40.0, 40.0, 801, dtype=torch.float64)[:, None, None]
+    one = torch.ones(1, 1, dtype=torch.float64)
+    for bend in (-3.0, -0.3, 0.0, 0.3, 3.0):
+        assert bool((bent(eta, bend * one, -2.0 * one, 0.3 * one).diff(dim=0) > 0).all())
 
 
 def test_known_at_once_it_undoes_a_planted_miscalibration() -> None:
