@@ -40,6 +40,7 @@ def goals(sets: Sets) -> list[Goal]:
     """All rows, in the issue's order."""
     rows: list[Callable[[Sets], Iterator[Goal]]] = [
         _rank,
+        _auc,
         _error,
         _physionet_b,
         _mortality,
@@ -102,6 +103,21 @@ def _rank(sets: Sets) -> Iterator[Goal]:
         "riskpred against the single peer that inner folds chose: Uno C, or AUC for known at once",
         "mean never worse by more than .001; 95 % Nadeau-Bengio bound of any loss <= .005; better on at least 7 of 9",
     )
+
+
+def _auc(sets: Sets) -> Iterator[Goal]:
+    """Beside C, which a risk by one horizon need not lead: it rewards who ranks by when, within the horizon, too.
+
+    Source: Blanche, Kattan & Gerds 2019, Biostatistics 20:347-357 (C is not proper for t-year risks, AUC(t) is).
+    """
+    texts = []
+    for spec in _counted():
+        pairs = _against_chosen(sets[spec.name], "rank") if spec.name in sets else []
+        if pairs and not (view := next(iter(sets[spec.name].results.views.values()))).known_at_once:
+            found = paired_mean(pairs, f"auc@{view.horizons_years[-1]:g}")
+            texts.append(f"{spec.name} {found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f})")
+    what = "the same peers, AUC of the risk by the last horizon beside it (C is not proper for such a risk, AUC is)"
+    yield Goal(what, "", "; ".join(texts) or _NOT_RUN, None)
 
 
 def _error(sets: Sets) -> Iterator[Goal]:

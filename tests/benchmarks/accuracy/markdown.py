@@ -40,7 +40,10 @@ def goals_table(targets: Sequence[Goal]) -> str:
 
 
 def accuracy_table(summary: Mapping[str, Any]) -> str:
-    """C = Uno's C at the last horizon (AUC where known at once), mean over folds; IBS, or the Brier score."""
+    """C = Uno's C at the last horizon (AUC where known at once), mean over folds; IBS, or the Brier score.
+
+    "AUC by then": time-dependent AUC of the risk by the last horizon.
+    """
     rows = []
     for title, _, outcome in _outcomes(summary):
         chosen = outcome["chosen"].get("rank")
@@ -50,13 +53,14 @@ def accuracy_table(summary: Mapping[str, Any]) -> str:
     return table(("set, outcome, horizon", "method", *_ACCURACY), rows)
 
 
-_ACCURACY = ("C or AUC (SD of folds)", "IBS or Brier", "ICI (floor)", "slope", "citl", "folds")
+_ACCURACY = ("C or AUC (SD of folds)", "AUC by then", "IBS or Brier", "ICI (floor)", "slope", "citl", "folds")
 
 
 def _accuracy(scores: Mapping[str, Any]) -> tuple[str, ...]:
     floor = f" ({_fixed(scores['ici_floor'], 4)})" if scores["ici_floor"] is not None else ""
     return (
         f"{_fixed(scores['rank'], 4)} ({_fixed(scores['rank_sd'], 3)})",
+        _fixed(scores["auc"], 4),
         _fixed(scores["error"], 5),
         _fixed(scores["ici"], 4) + floor,
         _fixed(scores["slope"], 2),
