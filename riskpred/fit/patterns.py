@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from riskpred.fit.losses import GroupLabels
-from riskpred.fit.recalibrate import Line, fit_line, for_the_mean, stretch_for_the_mean
+from riskpred.fit.recalibrate import Line, blended, fit_line, for_the_mean, stretch_for_the_mean
 from riskpred.fit.train import TrainingData
 from riskpred.model.calibration import Calibration, pattern_index
 from riskpred.model.layout import Layout
@@ -100,12 +100,12 @@ def fit_patterns(
         for g in range(len(layout.groups)):
             labels, knots = data.labels[g].take(rows), pooled[g][0]
             both = _both(layout, g, found, labels, model.members, knots)
-            _replace(one[g], mean[g], pattern, both, _weight(labels))
+            _replace(one[g], mean[g], pattern, both, found.own[g], labels)
             own = labels.take(exact.nonzero()[:, 0])
             if bool((_weight(own) > 0).any()) and not bool(exact.all()):
                 just = OutOfFold([rate[exact] for rate in found.own], [rate[exact] for rate in found.rest])
                 both = _both(layout, g, just, own, model.members, knots)
-                _replace(one[g], mean[g], pattern, both, _weight(own))
+                _replace(one[g], mean[g], pattern, both, just.own[g], own)
     for calibration, lines in zip(model.calibrations, mean, strict=True):
         assert isinstance(calibration, Calibration)
         for pattern, line in lines.items():
@@ -122,11 +122,20 @@ def apply(lines: Mapping[int, Line], log_rate: Tensor, index: Tensor) -> Tensor:
     return result
 
 
-def _replace(one: dict[int, Line], mean: dict[int, Line], pattern: int, new: tuple[Line, Line], weight: Tensor) -> None:
-    """Put new maps in place of a pattern's old ones, as far as their weight goes."""
+def _replace(
+    one: dict[int, Line],
+    mean: dict[int, Line],
+    pattern: int,
+    new: tuple[Line, Line],
+    log_rate: Tensor,
+    labels: GroupLabels,
+) -> None:
+    """Put new maps in place of a pattern's old ones, as far as the weight of the people they were fitted on goes."""
+    weight = _weight(labels)
     if not bool((weight > 0).any()):
         return
-    one[pattern], mean[pattern] = new[0].mixed(one[pattern], weight), new[1].mixed(mean[pattern], weight)
+    one[pattern] = blended(new[0], one[pattern], weight, log_rate, labels)
+    mean[pattern] = blended(new[1], mean[pattern], weight, log_rate, labels)
 
 
 def _both(

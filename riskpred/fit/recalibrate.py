@@ -28,7 +28,8 @@ _MOST_STRETCH = 1.5
 """Limit of the correction for the mean: beyond it the members disagree so much that the estimate says little."""
 _LEAST_WIDTH = 1e-3
 """Of a bend, where all log-rates are the same."""
-_NEWTON_STEPS = 30
+_NEWTON_STEPS = 100
+_LEVEL_STEPS = 50
 _MOST = 30.0
 """Log-rates are kept below this on the way to the optimum."""
 
@@ -65,19 +66,11 @@ class Line:
         return self.intercept @ self.basis + (self.slope @ self.basis) * beyond
 
     def mixed(self, other: "Line", weight: Tensor) -> "Line":
-        """weight x this map + (1 - weight) x the other of the same knots, cause by cause. Shape: weight (J,)."""
-
-        def mean(mine: Tensor, theirs: Tensor) -> Tensor:
-            share = weight.reshape(-1, *(1,) * (mine.ndim - 1))
-            # where, not a product alone: a map of weight 0 may have no finite numbers.
-            return torch.where(share > 0, share * mine + (1.0 - share) * theirs, theirs)
-
-        return replace(
-            other,
-            intercept=mean(self.intercept, other.intercept),
-            slope=mean(self.slope, other.slope),
-            bend=mean(self.bend, other.bend),
-        )
+        """The numbers of this map by weight, those of another of the same knots for the rest. Shape: weight (J,)."""
+        assert torch.equal(self.knot, other.knot)
+        assert torch.equal(self.width, other.width)
+        numbers = {name: (getattr(self, name), getattr(other, name)) for name in ("intercept", "slope", "bend")}
+        return replace(other, **{name: _share(weight, *pair) for name, pair in numbers.items()})
 
     def put(self, into: Calibration, pattern: int) -> None:
         """Make this the map of one availability pattern; the knots are those of all patterns."""
@@ -100,7 +93,7 @@ def fit_line(group: GroupGrid, log_rate: Tensor, labels: GroupLabels, like: Line
     """
     inside = labels.inside
     if not bool(inside.any()):
-        return like or Line.identity(group)
+        return like or Line.identity(group)  # nothing to learn
     kept, told = labels.take(inside.nonzero()[:, 0]), group.end_of[-1] + 1
     shown = log_rate[inside][..., :told].transpose(0, 1).flatten(1)
     knot = like.knot if like else shown.mean(dim=1)
@@ -120,7 +113,7 @@ def _fit_cause(group: GroupGrid, log_rate: Floats, labels: GroupLabels, j: int, 
     event = np.zeros_like(log_rate)
     event[np.arange(len(event)), labels.interval.numpy()] = labels.event[:, j].numpy()
     basis, beyond = group.time_basis.numpy(), log_rate - knot
-    above = width * np.logaddexp(0.0, beyond / width)
+    above = width * (np.logaddexp(0.0, beyond / width) - np.log(2.0))
     precision = np.zeros((2 * BASES + 1, 2 * BASES + 1))
     precision[:BASES, :BASES] = _precision(_SPREAD_SHIFT, _APART_SHIFT)
     precision[BASES:-1, BASES:-1] = _precision(_SPREAD_SLOPE, _APART_SLOPE)
@@ -155,7 +148,7 @@ def _fit_cause(group: GroupGrid, log_rate: Floats, labels: GroupLabels, j: int, 
     value, gradient, hessian = posterior(theta)
     for _ in range(_NEWTON_STEPS):
         step = np.linalg.solve(hessian, gradient)
-        size = 1.0
+        size = 1.0 / max(1.0, float(np.abs(step).max()))  # slopes are exponentials: no leap
         while size > 1e-6 and not (trial := posterior(theta + size * step))[0] >= value:
             size /= 2
         if size <= 1e-6:
@@ -168,7 +161,10 @@ def _fit_cause(group: GroupGrid, log_rate: Floats, labels: GroupLabels, j: int, 
 
 
 def _precision(spread: float, apart: float) -> Floats:
-    """Of three numbers whose mean has SD `spread` and whose departures from it have SD `apart`. Shape: (3, 3)."""
+    """Of three numbers, independent with SD `apart` but for their mean, which has SD `spread`.
+
+    Shape: (3, 3).
+    """
     mean = np.full((BASES, BASES), 1.0 / BASES)
     result: Floats = mean / BASES / spread**2 + (np.eye(BASES) - mean) / apart**2
     return result
@@ -211,7 +207,8 @@ def for_the_mean(one: Line, stretch: Tensor, log_rate: Tensor, labels: GroupLabe
     """The map of one member with a stretched slope, for members whose risks are averaged.
 
     The stretch alone would raise the mean risk: a member's rate is the exponential of a log-rate that now varies more.
-    So the intercept is lowered until the expected number of events on these rows is again that of `one`.
+    So the intercepts are lowered until the events expected of these rows at each point of time are again those of
+    `one`.
 
     Shape: stretch (J,), log_rate (N, J, K), the out-of-fold log-rates that `one` was fitted on.
     """
@@ -222,21 +219,59 @@ def for_the_mean(one: Line, stretch: Tensor, log_rate: Tensor, labels: GroupLabe
     centre = straight(log_rate[labels.inside])[..., told].mean(dim=(0, 2))[:, None]
     slope = one.slope * stretch[:, None]
     steeper = replace(one, intercept=one.intercept + (one.slope - slope) * centre, slope=slope)
-    shift = _shift_to(one(log_rate), steeper(log_rate), labels)
-    return replace(steeper, intercept=steeper.intercept + shift[:, None])
+    shift = _shift_to(_expected(one(log_rate), labels), steeper(log_rate), labels, one.basis)
+    return replace(steeper, intercept=steeper.intercept + shift)
 
 
-def _shift_to(wanted: Tensor, got: Tensor, labels: GroupLabels) -> Tensor:
-    """What to add to `got` so that it expects as many events of each cause as `wanted`. Shape: (N, J, K) -> (J,)."""
-    weight = labels.exposure[:, None, :] * labels.widths_years
-    if not bool(weight.sum() > 0):
-        return torch.zeros(wanted.shape[1], dtype=wanted.dtype)
-    if not labels.known_at_once:
-        return (weight * wanted.exp()).sum(dim=(0, 2)).log() - (weight * got.exp()).sum(dim=(0, 2)).log()
-    target = (weight * -torch.expm1(-wanted.exp())).sum(dim=(0, 2))
-    shift = torch.zeros_like(target)
-    for _ in range(_NEWTON_STEPS):  # the expected number of yeses rises smoothly with the shift
-        rate = (got + shift[:, None]).exp()
-        expected = (weight * -torch.expm1(-rate)).sum(dim=(0, 2))
-        shift = shift + (target - expected) / (weight * rate * torch.exp(-rate)).sum(dim=(0, 2))
+def blended(new: Line, old: Line, weight: Tensor, log_rate: Tensor, labels: GroupLabels) -> Line:
+    """The new map as far as its weight goes, the old one of the same knots for the rest, cause by cause.
+
+    Averaged numbers need not make an average map, so its level is set: at each point of time it expects as many events
+    of these rows as weight x the new map and (1 - weight) x the old one together.
+
+    Shape: weight (J,), log_rate (N, J, K).
+    """
+    line = new.mixed(old, weight)
+    wanted = _share(weight, _expected(new(log_rate), labels), _expected(old(log_rate), labels))
+    shift = _shift_to(wanted, line(log_rate), labels, line.basis)
+    return replace(line, intercept=torch.where(weight[:, None] > 0, line.intercept + shift, old.intercept))
+
+
+def _share(weight: Tensor, mine: Tensor, theirs: Tensor) -> Tensor:
+    """weight x mine + (1 - weight) x theirs. Shape: weight (J,), others (J, ...)."""
+    share = weight.reshape(-1, *(1,) * (mine.ndim - 1))
+    # where, not a product alone: a map of weight 0 may have no finite numbers.
+    return torch.where(share > 0, share * mine + (1.0 - share) * theirs, theirs)
+
+
+def _expected(log_rate: Tensor, labels: GroupLabels) -> Tensor:
+    """Events expected of each cause by interval (known at once: the number of yeses). Shape: (N, J, K) -> (J, K)."""
+    rate = log_rate.exp()
+    if labels.known_at_once:
+        rate = -torch.expm1(-rate)
+    return ((labels.exposure * labels.widths_years)[:, None, :] * rate).sum(dim=0)
+
+
+def _shift_to(wanted: Tensor, got: Tensor, labels: GroupLabels, basis: Tensor) -> Tensor:
+    """What to add to `got` at each point of time so that it expects as many events there as `wanted`.
+
+    An interval between two points counts for both as their basis says.
+
+    Shape: wanted (J, K), got (N, J, K), basis (3, K), result (J, 3).
+    """
+    shift = torch.zeros(len(wanted), BASES, dtype=wanted.dtype)
+    weight, expected = (labels.exposure * labels.widths_years)[:, None, :], _expected(got, labels)
+    for _ in range(_LEVEL_STEPS):  # what is expected rises smoothly with the shift
+        if labels.known_at_once:
+            moved = got + (shift @ basis)[:, None]
+            now, rises = _expected(moved, labels), (weight * torch.exp(moved - moved.exp())).sum(dim=0)
+        else:
+            now = rises = expected * torch.exp(shift @ basis)
+        slope = torch.einsum("pk,jk,qk->jpq", basis, rises, basis)
+        lacking = ((wanted - now) @ basis.T)[..., None]
+        # Points that share all their intervals are told apart by nothing: pinv moves them together.
+        step = (torch.linalg.pinv(slope, hermitian=True) @ lacking)[..., 0].clamp(-1.0, 1.0)
+        shift = shift + step
+        if float(step.abs().max()) < 1e-10:
+            break
     return shift

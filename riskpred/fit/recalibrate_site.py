@@ -42,7 +42,7 @@ FEWEST_EVENTS: Final = 20
 
 _SMALL_CELL: Final = 10
 _SPREAD_SHIFT, _SPREAD_SLOPE = 1.0, 0.5
-"""SDs of normal priors on the shift at the mean log-rate and on log b, as in fit/recalibrate.py."""
+"""SDs of normal priors on the shift at the mean log-rate and on log b."""
 _EDGE: Final = 1e-12
 _SPLITS: Final = (3, 20)
 _WORK: Final = 400_000
@@ -249,8 +249,13 @@ def _through(lines: Sequence[Line], rates: Sequence[Tensor]) -> list[Tensor]:
 
 
 def composed(model: RiskModel, lines: Sequence[Line]) -> RiskModel:
-    """A copy of the model whose every calibration map goes through the line of its cause; nothing else differs."""
+    """A copy of the model whose every calibration map goes through the line of its cause; nothing else differs.
+
+    Args:
+        lines: straight, the same at every time: others would not compose to a map of the same form.
+    """
     result = copy.deepcopy(model)
+    assert all(not line.bend.any() and bool((line.slope == line.slope[:, :1]).all()) for line in lines)
     with torch.no_grad():
         for group, line in enumerate(lines):
             calibration = result.calibrations[group]

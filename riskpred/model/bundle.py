@@ -202,13 +202,14 @@ def _calibration_json(model: RiskModel) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for group, calibration in zip(model.layout.groups, model.calibrations, strict=True):
         state = calibration.state_dict()
+        counts = group.time_basis.any(dim=1)
         found[group.name] = {}
         for j, cause in enumerate(group.causes):
             maps: list[dict[str, Any]] = []
             for pattern in range(1, len(state["intercept"])):
                 line = {
-                    "a": state["intercept"][pattern, j].tolist(),
-                    "b": state["log_slope"][pattern, j].exp().tolist(),
+                    "a": state["intercept"][pattern, j, counts].tolist(),
+                    "b": state["log_slope"][pattern, j, counts].exp().tolist(),
                     "bend": float(state["bend"][pattern, j]),
                     "knot": float(state["knot"][j]),
                     "width": float(state["width"][j]),

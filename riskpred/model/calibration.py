@@ -1,5 +1,6 @@
 """The calibration map of one risk group: a bent line on the log-rate at three points of time, by availability."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -24,7 +25,8 @@ def pattern_index(present: Mapping[str, Tensor], modalities: Sequence[str]) -> T
 def bent(log_rate: Tensor, bend: Tensor, knot: Tensor, width: Tensor) -> Tensor:
     """A log-rate beyond its knot, its slope going smoothly from exp(-bend) far below the knot to exp(bend) far above.
 
-    High rates wear off faster than low ones: with bend < 0 the map says so. bend = 0 leaves log_rate - knot.
+    High rates wear off faster than low ones: with bend < 0 the map says so. bend = 0 leaves log_rate - knot; at the
+    knot it is 0 whatever the bend.
 
     Args:
         knot: where the slope changes.   width: how gently, in units of the log-rate.
@@ -32,7 +34,8 @@ def bent(log_rate: Tensor, bend: Tensor, knot: Tensor, width: Tensor) -> Tensor:
     Shape: all (..., J, 1) against log_rate (..., J, K); bend may differ by row, knot and width may not.
     """
     beyond = log_rate - knot
-    return torch.exp(-bend) * beyond + 2.0 * torch.sinh(bend) * width * softplus(beyond / width)
+    above = width * (softplus(beyond / width) - math.log(2.0))
+    return torch.exp(-bend) * beyond + 2.0 * torch.sinh(bend) * above
 
 
 class Calibration(nn.Module):

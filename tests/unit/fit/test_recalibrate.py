@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from riskpred.fit.losses import GroupLabels, labels_on
-from riskpred.fit.recalibrate import fit_line, for_the_mean, stretch_for_the_mean
+from riskpred.fit.recalibrate import Line, blended, fit_line, for_the_mean, stretch_for_the_mean
 from riskpred.model.calibration import bent
 from riskpred.model.layout import DAYS_PER_YEAR, GroupGrid
 
@@ -114,6 +114,53 @@ def test_the_map_for_the_mean_is_right_for_the_mean_of_risks() -> None:
     assert fit_line(GRID, rate.log(), labels).slope.mean(dim=1).tolist() == pytest.approx([1, 1], abs=0.1)
     flat = torch.stack([one(member) for member in members]).exp().mean(0).log()
     assert float(fit_line(GRID, flat, labels).slope[0].mean()) > 1.15
+
+
+def decaying(n: int) -> tuple[torch.Tensor, GroupLabels]:
+    """Log-rates of one cause whose effect wears off, and what followed. Shape: (N, 1, 4)."""
+    rng = np.random.default_rng(3)
+    effect = torch.from_numpy(rng.normal(size=(n, 1, 1))) * torch.tensor([1.2, 1.0, 0.7, 0.4], dtype=torch.float64)
+    truth, widths = effect - 1.5, torch.from_numpy(GRID.widths_years)
+    spent = torch.cumsum(truth.exp() * widths, dim=-1)[:, 0].numpy()
+    drawn = rng.exponential(size=n)
+    k = (spent < drawn[:, None]).sum(axis=1)
+    at = np.minimum(k, 3)
+    before = np.concatenate([np.zeros((n, 1)), spent], axis=1)[np.arange(n), at]
+    rate = truth.exp()[:, 0].numpy()[np.arange(n), at]
+    years = np.where(k < 4, np.asarray(GRID.cuts_years)[at] + (drawn - before) / rate, 4.0)
+    grid = replace(GRID, causes=("x",))
+    return truth, labels_on(grid, years * DAYS_PER_YEAR, (k < 4).astype(np.int8))
+
+
+def test_the_map_for_the_mean_expects_the_events_of_each_time() -> None:
+    truth, labels = decaying(20_000)
+    noise = torch.randn(5, len(truth), 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    members = truth + 0.5 * noise
+    one = fit_line(replace(GRID, causes=("x",)), members[0], labels)
+    got = for_the_mean(one, torch.tensor([1.25]), members[0], labels)
+    weight = labels.exposure[:, None, :] * labels.widths_years
+
+    def expected(line: Line) -> torch.Tensor:
+        return (weight * line(members[0]).exp()).sum(dim=0)[0] @ GRID.time_basis.T
+
+    assert (expected(got) / expected(one)).tolist() == pytest.approx([1, 1, 1], abs=1e-6)
+    rate = torch.stack([got(member) for member in members]).exp().mean(0)
+    happened = torch.stack([(labels.event[:, 0] * (labels.interval == k)).sum() for k in range(4)])
+    ratio = ((weight * rate).sum(dim=0)[0] @ GRID.time_basis.T) / (happened @ GRID.time_basis.T)
+    assert ratio.tolist() == pytest.approx([1, 1, 1], abs=0.04)
+
+
+def test_a_blend_of_two_maps_expects_what_both_do() -> None:
+    truth, labels = decaying(2_000)
+    grid = replace(GRID, causes=("x",))
+    old = fit_line(grid, truth, labels)
+    new = replace(old, slope=0.7 * old.slope, bend=old.bend - 0.6)
+    weight = torch.tensor([0.4], dtype=torch.float64)
+    got = blended(new, old, weight, truth, labels)
+    weights = labels.exposure[:, None, :] * labels.widths_years
+    new_, old_, got_ = ((weights * line(truth).exp()).sum() for line in (new, old, got))
+    assert float(got_) == pytest.approx(float(0.4 * new_ + 0.6 * old_), rel=1e-6)
+    assert torch.equal(blended(new, old, 0 * weight, truth, labels).intercept, old.intercept)
 
 
 def test_known_at_once_the_map_for_the_mean_expects_as_many_as_there_are() -> None:

@@ -109,5 +109,7 @@ def model(
     for calibration in model.calibrations:
         calibration.intercept.normal_(0, 0.1)
         calibration.log_slope.normal_(0, 0.1)
-        calibration.bend.normal_(0, 0.1)
+        calibration.bend.normal_(0, 0.3)
+        calibration.knot.fill_(-2.0)
+        calibration.width.fill_(0.5)
     return model.eval().requires_grad_(False)
