@@ -66,8 +66,9 @@ def evaluate(
     Example: riskpred evaluate bundle/ warehouse.duckdb --against last-year/ --into evaluation.html
     """
     from riskpred.cli.progress import Shown
-    from riskpred.evaluate.against import measured, with_others
+    from riskpred.evaluate.against import measured, refuse_unreadable, with_others
     from riskpred.evaluate.gather import gather
+    from riskpred.evaluate.in_place import refuse_place
     from riskpred.evaluate.page import page, write_page
     from riskpred.evaluate.predictions import write_predictions
     from riskpred.evaluate.summary import summarise, text_table
@@ -77,6 +78,10 @@ def evaluate(
     from riskpred.model.bundle import load_bundle
     from riskpred.records.warehouse import Warehouse
 
+    for file, option, suffix in ((into, "--into", ".html"), (predictions, "--predictions", ".parquet")):
+        if file is not None:
+            refuse_place(file, option, suffix)
+    refuse_unreadable(against or ())
     model = load_bundle(bundle)
     site: dict[str, Any] | None = None
     with Shown() as progress:

@@ -38,4 +38,8 @@ def explain(
         f"in {added.total_seconds:.1f} s.",
         err=True,
     )
-    typer.echo(json.dumps(asdict(added)) if as_json else f"{added.rows:,} feature reasons added")
+    before = f", in place of earlier ones for {added.replaced:,}" if added.replaced else ""
+    if as_json:
+        typer.echo(json.dumps(asdict(added)))
+    else:
+        typer.echo(f"{added.rows:,} feature reasons written for {added.subjects:,} subjects{before}")

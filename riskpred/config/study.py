@@ -62,6 +62,12 @@ def load_about(study: str) -> About:
     return load(About, study_folder(study) / "about.yaml")
 
 
+def load_cautions(study: str) -> tuple[str, ...]:
+    """What about.yaml says to beware of; none for a user's study without that file."""
+    there = (study_folder(study) / "about.yaml").is_file()
+    return load_about(study).cautions if there else ()
+
+
 def load_model_config(study: str) -> ModelConfig:
     """outcomes.yaml, features.yaml and (where present) network.yaml of a study, checked against each other.
 

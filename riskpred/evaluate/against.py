@@ -24,6 +24,23 @@ from riskpred.records.cohort import cohort, rows_at
 from riskpred.records.warehouse import Warehouse
 
 
+def refuse_unreadable(others: Sequence[Path]) -> None:
+    """Check, before the work, that each is a bundle's folder or a prediction table. Raises: as `with_others`."""
+    for path in others:
+        _ = load_bundle(path) if _is_folder(path) else read_table(path)
+
+
+def _is_folder(path: Path) -> bool:
+    """Raises: InputError, when nothing is there."""
+    if not path.exists():
+        raise InputError(
+            f"{path}: no such file or folder.",
+            wanted="a bundle's folder, or a prediction table (Parquet or CSV)",
+            do="correct --against",
+        )
+    return path.is_dir()
+
+
 def with_others(
     bundle: Bundle,
     evaluated: Evaluated,
@@ -48,25 +65,19 @@ def with_others(
                 wanted="a split of the warehouse: the bundle keeps neither subjects nor times of its own predictions",
                 do="leave out --against, or choose another --split",
             )
-        if path.is_dir():
+        if _is_folder(path):
             other = load_bundle(path)
             name = _free_name(path.resolve().name, found.risks)
             risk = _bundle_risks(other, bundle.config.outcomes, evaluated, warehouse, path, progress or Silent())
             notes = _definitions(name, other.config.outcomes, bundle.config.outcomes)
             found = _added(found, name, risk, notes)
-        elif path.is_file():
+        else:
             table = read_table(path)
             for model in table.models or (path.stem,):
                 single = path.stem if len(table.models) < 2 else f"{path.stem}:{model}"
                 name = _free_name(single, found.risks)
                 risk = risks_at(table, model, evaluated, path)
                 found = _added(found, name, risk, [f"whether {name} was made with these people is not known"])
-        else:
-            raise InputError(
-                f"{path}: no such file or folder.",
-                wanted="a bundle's folder, or a prediction table (Parquet or CSV)",
-                do="correct --against",
-            )
     return found
 
 

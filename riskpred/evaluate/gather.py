@@ -120,9 +120,11 @@ def gather(
     check_fits(bundle.plan, warehouse)
     chosen = split or choose_split(bundle, warehouse)
     if chosen in (OUT_OF_FOLD, CROSS_VALIDATION):
-        return _kept(bundle, chosen)
-    with one_thread():
-        return _predicted(bundle, warehouse, chosen, progress, single_modalities)
+        found = _kept(bundle, chosen)
+    else:
+        with one_thread():
+            found = _predicted(bundle, warehouse, chosen, progress, single_modalities)
+    return replace(found, notes=(*found.notes, *bundle.card.get("cautions", ())))
 
 
 def outcome_status(outcomes: OutcomesConfig, cause: Mapping[str, NDArray[np.int8]]) -> dict[str, NDArray[np.int8]]:

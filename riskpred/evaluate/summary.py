@@ -33,7 +33,10 @@ DEFINITIONS: Final = (
         "blanking window",
         "days after prediction_time: the outcome, death or leaving within them leaves a person out",
     ),
-    ("hidden", "fewer than 10 people, or a number from which such a one could be worked out"),
+    (
+        "hidden",
+        "fewer than 10 people with or without the outcome, or a number from which such a one could be worked out",
+    ),
 )
 
 
@@ -173,7 +176,7 @@ def text_table(summary: Mapping[str, Any]) -> str:
         shown = [(subgroup, table) for subgroup, table in last["subgroups"] if subgroup not in few]
         lines += _compact(f"{where}, by subgroup", shown, summary["columns"])
         if few:
-            lines += ["", *textwrap.wrap(f"{outcome['display']}: too few to show {'; '.join(few)}", 118)]
+            lines += ["", *textwrap.wrap(f"{outcome['display']}: hidden (see below): {'; '.join(few)}", 118)]
         windows = [(f"{days} days", table) for days, table in outcome["windows"] if not _empty(table)]
         lines += _compact(f"{where}, by blanking window", windows, summary["columns"])
     lines += ["", *(f"{name}: {meaning}" for name, meaning in summary["definitions"])]

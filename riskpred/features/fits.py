@@ -50,7 +50,8 @@ def refuse_absent(plan: FeaturePlan, warehouse: Warehouse) -> None:
             f"{warehouse.path}: {_count(len(absent), 'required code')} never recorded: {_listed(absent)}.",
             wanted="each feature marked `required` in features.yaml at least once",
             got=f"{len(warehouse.codes)} other codes",
-            do="ingest the missing data, or fit without `required` for these features",
+            do="ingest the missing data; or, if the model is of another study, name the one for these data; or fit "
+            "without `required` for these features",
         )
 
 

@@ -49,6 +49,8 @@ _WORK: Final = 400_000
 """Splits of a trial: 20, fewer (never below 3) where rows x splits would pass this."""
 _HOW: Final = "to do it: riskpred fit --recalibrate BUNDLE WAREHOUSE --into NEW, on the train and tuning subjects"
 
+_DONE: Final = "this bundle was recalibrated to this site before"
+
 
 @dataclass(frozen=True)
 class Change:
@@ -168,9 +170,13 @@ def trial(
         "metrics": calibration_rows(evaluated, before, after, seed),
         "notes": [
             *("fitted on all of them: " + change.sentence for change in changes),
-            *([] if useless else [_HOW]),
+            *([] if useless else [_DONE if _recalibrated_to(bundle, warehouse.site) else _HOW]),
         ],
     }
+
+
+def _recalibrated_to(bundle: Bundle, site: str) -> bool:
+    return any(entry.get("site") == site for entry in bundle.card.get("recalibrated", []))
 
 
 def fit_site(

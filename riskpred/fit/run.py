@@ -3,6 +3,7 @@
 import contextlib
 import platform
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 
 from riskpred import __version__
 from riskpred.config.network import CrossValidation
-from riskpred.config.study import ModelConfig, load_model_config
+from riskpred.config.study import ModelConfig, load_cautions, load_model_config
 from riskpred.evaluate.populations import population_of
 from riskpred.features.plan import FeaturePlan
 from riskpred.fit.data import Rows, counts, stratified_folds, training_rows
@@ -48,13 +49,14 @@ def fit(study: str, warehouse: Path, into: Path, seed: int = 1, progress: Progre
     """
     progress = progress or Silent()
     refuse_target(into)
-    config = load_model_config(study)
+    config, cautions = load_model_config(study), load_cautions(study)
     with Warehouse.open(warehouse) as source:
         plan, rows = training_rows(config, source, progress)
         site = source.site
     layout = learn_layout(config.outcomes, rows, config.network.intervals)
     with _repeatable():
         contents = _fit(config, plan, layout, rows, site, seed, progress)
+    contents = replace(contents, card={**contents.card, "cautions": list(cautions)})
     write_bundle(into, contents)
     progress.step("write bundle", 1, 1)
     return load_bundle(into)

@@ -44,6 +44,7 @@ def card_rows(card: dict[str, Any]) -> list[tuple[str, str]]:
         ("Made on", _day(card.get("created_at"))),
         ("Made from", _trained_on(card.get("trained_on"), card.get("outcomes"))),
         ("Meant for", _card_text(card.get("intended_use"))),
+        ("Beware", _card_text(card.get("cautions"), " ")),
         ("Limits", _card_text(card.get("limits"), " ")),
         ("How well it did", _card_text(card.get("performance"))),
     ]

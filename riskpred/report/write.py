@@ -22,6 +22,8 @@ from riskpred.report.summarise import run_facts, summarise
 _PAGE = re.compile(r"[0-9a-f]{12}\.html")
 _STAGING = ".riskpred-report-"
 _LOCK = ".lock"
+_BUNDLE = "manifest.json"
+"""The file that makes a folder a bundle (riskpred/model, which reports do not load)."""
 _AT_ONCE = 200
 """Subjects whose rows are held in memory together."""
 
@@ -121,6 +123,12 @@ def _staging(into: Path) -> Iterator[Path]:
     """
     if into.exists() and not into.is_dir():
         raise OutputError(f"{into}: is a file.", wanted="a folder for the report", do="give another --into")
+    if (into / _BUNDLE).is_file():
+        raise OutputError(
+            f"{into}: is a bundle; a page in it would make it unusable.",
+            wanted="a folder for the report",
+            do="give another --into",
+        )
     made = not into.exists()
     try:
         into.mkdir(parents=True, exist_ok=True)

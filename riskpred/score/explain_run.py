@@ -21,7 +21,7 @@ from riskpred.records.warehouse import Warehouse
 from riskpred.score.chunk import EXPLAINED_AT_ONCE, Judged, judge_chunk
 from riskpred.score.published import Published, read_published
 from riskpred.score.run import MEMORY_LIMIT
-from riskpred.score.store import Store
+from riskpred.score.store import EARLIER, Store
 from riskpred.score.timing import Stopwatch
 from riskpred.score.verify import verify_rows
 from riskpred.score.views import create_views
@@ -37,11 +37,13 @@ _SAME_RISK = 1e-6
 class ExplainSummary:
     """What was added, to which run.
 
-    subjects, rows: how many subjects, how many feature reasons.   flagged: subjects with too large a remainder.
+    subjects, rows: how many subjects, how many feature reasons.   replaced: subjects that had theirs before.
+    flagged: subjects with too large a remainder.
     """
 
     run_id: str
     subjects: int
+    replaced: int
     rows: int
     flagged: int
     total_seconds: float
@@ -81,6 +83,7 @@ def explain(
                     do="name the bundle that scored the run, or score again with this one",
                 )
             subjects = np.array(sorted(published.digest), dtype=np.int64)
+            replaced = _explained_before(store, published.run_id, subjects)
             with watch("keep"):
                 _keep_all_but(store, published.run_id, subjects)
             rows, flagged = _add_reasons(store, bundle, source, published, subjects, watch, progress)
@@ -91,7 +94,17 @@ def explain(
                 progress.step("publish", 0, 1)
                 store.commit()
         progress.step("publish", 1, 1)
-    return ExplainSummary(published.run_id, len(subjects), rows, flagged, watch.total, watch.seconds)
+    return ExplainSummary(published.run_id, len(subjects), replaced, rows, flagged, watch.total, watch.seconds)
+
+
+def _explained_before(store: Store, run_id: str, subjects: NDArray[np.int64]) -> int:
+    """How many of the subjects have feature reasons in this run already."""
+    (count,) = store.connection.sql(
+        f"SELECT count(DISTINCT subject_id) FROM {EARLIER}.explanations "
+        "WHERE run_id = $run AND level = 'feature' AND subject_id IN (SELECT unnest($subjects::BIGINT[]))",
+        params={"run": run_id, "subjects": subjects.tolist()},
+    ).fetchall()[0]
+    return int(count)
 
 
 def _keep_all_but(store: Store, run_id: str, subjects: NDArray[np.int64]) -> None:

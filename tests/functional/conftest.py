@@ -77,6 +77,13 @@ modalities:
   image: {kind: image, image_types: [DX], size: 16}
 """
 
+ABOUT = """
+title: Invented people
+needs: people.csv, diagnoses.csv, labs.csv, images.csv
+source: this file
+licence: none needed
+cautions: ["Invented people: a risk means nothing outside the tests."]
+"""
 NETWORK = """
 members: 2
 embedding: 4
@@ -108,7 +115,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     root = tmp_path_factory.mktemp("tiny")
     made = Tiny(root / "tiny", root / "source", root / "warehouse.duckdb", root / "bundle")
     made.study.mkdir()
-    for name, text in (("ingest", INGEST), ("outcomes", OUTCOMES), ("features", FEATURES), ("network", NETWORK)):
+    for name, text in (
+        ("ingest", INGEST),
+        ("outcomes", OUTCOMES),
+        ("features", FEATURES),
+        ("network", NETWORK),
+        ("about", ABOUT),
+    ):
         (made.study / f"{name}.yaml").write_text(text)
     write_source(made.source)
     run_ingest(str(made.study), made.source, made.warehouse)

@@ -123,4 +123,18 @@ def test_predictions_are_written_and_compare_as_equal(tiny, elsewhere, tmp_path)
 def test_predictions_into_nowhere_are_refused(tiny, elsewhere, tmp_path, capsys):
     place = str(tmp_path / "none" / "p.parquet")
     assert main(["evaluate", str(tiny.bundle), str(elsewhere), "--predictions", place]) == 15
-    assert "cannot be written" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "cannot be written" in message
+    assert "risks:" not in message, "before the work"
+
+
+@pytest.mark.parametrize("option", ["--predictions", "--into"])
+def test_an_evaluation_never_replaces_a_warehouse(tiny, elsewhere, tmp_path, capsys, option):
+    copy = tmp_path / "w.duckdb"
+    copy.write_bytes(Path(elsewhere).read_bytes())
+    before = copy.read_bytes()
+    assert main(["evaluate", str(tiny.bundle), str(copy), option, str(copy)]) == 15
+    message = capsys.readouterr().err
+    assert "its name does not end in" in message
+    assert "risks:" not in message, "before the work"
+    assert copy.read_bytes() == before

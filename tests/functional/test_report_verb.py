@@ -31,6 +31,13 @@ def test_report_says_what_it_made(scores: Path, tmp_path: Path, capsys: pytest.C
     assert "pages: 4 of 4" in err
 
 
+def test_a_bundle_is_no_place_for_pages(scores: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    assert main(["report", str(scores), "--into", str(tmp_path)]) == 15
+    assert "is a bundle" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
 def test_json_holds_the_tables_numbers(scores: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(scores), "--into", str(tmp_path / "r"), "--top", "3", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)

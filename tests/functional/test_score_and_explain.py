@@ -43,6 +43,20 @@ def test_a_night_from_the_command_line(tiny: Any, tmp_path: Path, capsys: pytest
     assert again == [(ledger["run_id"], ledger["content_digest"])]
 
 
+def test_what_the_study_warns_of_reaches_the_evaluation_and_the_pages(
+    tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warning = "Invented people: a risk means nothing outside the tests."
+    into, report = tmp_path / "scores.duckdb", tmp_path / "report"
+    assert main(["score", str(tiny.warehouse), "--model", str(tiny.bundle), "--into", str(into), "--explain", "0"]) == 0
+    assert main(["report", str(into), "--into", str(report), "--top", "1"]) == 0
+    (page,) = (path for path in report.iterdir() if path.name != "index.html")
+    assert warning in page.read_text(encoding="utf-8")
+    capsys.readouterr()
+    assert main(["evaluate", str(tiny.bundle), str(tiny.warehouse), "--split", "out_of_fold"]) == 0
+    assert warning in capsys.readouterr().out
+
+
 def test_explain_adds_one_subject(tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     into = tmp_path / "scores.duckdb"
     common = ["--model", str(tiny.bundle)]

@@ -25,11 +25,11 @@ def test_later_reasons_are_those_of_the_night(tmp_path: Path, small_hospital: An
     assert rows(later, FEATURES) == []
     risks = rows(later, "SELECT * FROM risk_scores ORDER BY ALL")
     added = explain(later, warehouse, Path("bundle"), top=4)
-    assert added.subjects == 4
+    assert (added.subjects, added.replaced) == (4, 0)
     assert rows(later, FEATURES) == rows(whole, FEATURES)
     assert rows(later, EVIDENCE) == rows(whole, EVIDENCE)
     assert rows(later, "SELECT * FROM risk_scores ORDER BY ALL") == risks
-    explain(later, warehouse, Path("bundle"), top=4)
+    assert explain(later, warehouse, Path("bundle"), top=4).replaced == 4
     assert rows(later, FEATURES) == rows(whole, FEATURES), "twice adds nothing"
 
 
