@@ -14,8 +14,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.real_data, pytest.mark.timeout(1800)
 
 WORSE = {"nafld": 0.01}
 """How far C or AUC may lie below the peer's at the longest horizon, .005 where nothing is said: that is the target.
-nafld misses it by .002 on the 88 people with an event that are held out. At shorter horizons 12 to 57 such people are too
-few to judge by: there the benchmark compares over everyone in the study, where no horizon is worse."""
+nafld misses it by .002 on the 88 people with an event that are held out. At shorter horizons 12 to 57 such people are
+too few to judge by: there the benchmark compares over everyone in the study, where no horizon is worse."""
 FLOORS = {"nhanes_mortality": 2.0, "nhanes_phq9": 2.0}
 """How many times its floor the ICI may be. nhanes_phq9 is tested on a later survey cycle than any it was trained on."""
 
