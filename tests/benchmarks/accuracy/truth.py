@@ -18,14 +18,15 @@ from tests.benchmarks.accuracy.task import Floats
 
 @dataclass(frozen=True)
 class AgainstTruth:
-    """At the last horizon. share: (C - .5) / (C of the true risks - .5); coverage: of the true risks by 90 % intervals
-    at all horizons; brier, oracle_brier: against what happened."""
+    """At the last horizon. share: (C - .5) / (C of the true risks - .5); coverage: of the true risks by 90 % intervals;
+    coverage_all: the same at all horizons together; brier, oracle_brier: against what happened."""
 
     horizon_years: float
     share: float
     brier: float
     oracle_brier: float
     coverage: float
+    coverage_all: float
 
 
 def true_risks(path: Path, subject: np.ndarray, outcome: str, horizons: tuple[float, ...]) -> Floats:
@@ -62,4 +63,6 @@ def against_truth(one: Scored, outcome: str) -> AgainstTruth | None:
     except Undefined:
         return None
     inside = (low[there] <= truth[there]) & (truth[there] <= high[there])
-    return AgainstTruth(last, (own - 0.5) / (best - 0.5), float(wrong), float(least), float(inside.mean()))
+    share = (own - 0.5) / (best - 0.5)
+    covered, covered_all = float(inside[:, -1].mean()), float(inside.mean())
+    return AgainstTruth(last, share, float(wrong), float(least), covered, covered_all)
