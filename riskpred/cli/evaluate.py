@@ -70,7 +70,7 @@ def evaluate(
     from riskpred.evaluate.gather import gather
     from riskpred.evaluate.in_place import refuse_place
     from riskpred.evaluate.page import page, write_page
-    from riskpred.evaluate.predictions import write_predictions
+    from riskpred.evaluate.predictions import refuse_other_table, write_predictions
     from riskpred.evaluate.summary import summarise, text_table
     from riskpred.evaluate.transport import compare_site, is_external, text_of, view
     from riskpred.evaluate.truth import with_truth
@@ -81,6 +81,8 @@ def evaluate(
     for file, option, suffix in ((into, "--into", ".html"), (predictions, "--predictions", ".parquet")):
         if file is not None:
             refuse_place(file, option, suffix)
+    if predictions is not None:
+        refuse_other_table(predictions)
     refuse_unreadable(against or ())
     model = load_bundle(bundle)
     site: dict[str, Any] | None = None

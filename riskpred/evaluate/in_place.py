@@ -10,7 +10,7 @@ from riskpred.errors import OutputError
 
 
 def refuse_place(into: Path, option: str, suffix: str) -> None:
-    """Check, before the work, that a file of this kind may be written there, and would replace only its like.
+    """Check, before the work, that a file of this kind may be written there.
 
     The name decides: a warehouse, a scores file or a bundle never ends in .html or .parquet.
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from riskpred.errors import InputError
+from riskpred.errors import InputError, OutputError
 from riskpred.evaluate.censoring import CENSORED, COMPETING, DAYS_PER_YEAR, OUTCOME, Floats
 from riskpred.evaluate.gather import MODEL, Evaluated
 from riskpred.evaluate.in_place import in_its_place
@@ -17,6 +17,25 @@ from riskpred.records.schema import table_schema
 STATUS: Final = {CENSORED: "censored", OUTCOME: "outcome", COMPETING: "competing"}
 NOT_THERE: Final = "none"
 """`status` of an outcome known at once that is not there."""
+
+
+def refuse_other_table(into: Path) -> None:
+    """Check, before the work, that no other table than predictions would be replaced: it is somebody's data.
+
+    Raises: OutputError, when a Parquet file with other columns is there; one that cannot be read may be replaced.
+    """
+    schema = table_schema(".", "predictions")
+    try:
+        there = pq.read_schema(into).names if into.is_file() else list(schema.names)
+    except pa.ArrowException:
+        return
+    if there != list(schema.names):
+        raise OutputError(
+            f"{into}: is there already, and is no table of predictions.",
+            wanted="a new name, or predictions to replace",
+            got=f"Parquet with {len(there)} columns, other than schemas/predictions.yaml has",
+            do="name another with --predictions; nothing was changed",
+        )
 
 
 def write_predictions(evaluated: Evaluated, into: Path) -> int:

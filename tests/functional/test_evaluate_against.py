@@ -128,6 +128,20 @@ def test_predictions_into_nowhere_are_refused(tiny, elsewhere, tmp_path, capsys)
     assert "risks:" not in message, "before the work"
 
 
+def test_predictions_replace_predictions_and_no_other_table(tiny, elsewhere, tmp_path, capsys):
+    path = tmp_path / "source.parquet"
+    duckdb.sql(f"COPY (SELECT 1 AS patient, 2.5 AS cholesterol) TO '{path}'")
+    before = path.read_bytes()
+    assert main(["evaluate", str(tiny.bundle), str(elsewhere), "--predictions", str(path)]) == 15
+    assert "is no table of predictions" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    path.unlink()
+    run("evaluate", tiny.bundle, elsewhere, "--predictions", path)
+    run("evaluate", tiny.bundle, elsewhere, "--predictions", path)
+    path.write_bytes(b"PAR1 cut short")
+    run("evaluate", tiny.bundle, elsewhere, "--predictions", path)
+
+
 @pytest.mark.parametrize("option", ["--predictions", "--into"])
 def test_an_evaluation_never_replaces_a_warehouse(tiny, elsewhere, tmp_path, capsys, option):
     copy = tmp_path / "w.duckdb"
