@@ -16,6 +16,7 @@ class Shown:
         self._bars: Bars | None = None
         self._tasks: dict[str, int] = {}
         self._last_line = 0.0
+        self._began: dict[str, tuple[float, int]] = {}
         self._ended: set[str] = set()
         if sys.stderr.isatty():
             self._bars = Bars(
@@ -37,6 +38,14 @@ class Shown:
         if self._bars:
             self._bars.stop()
 
+    def say(self, text: str) -> None:
+        """Print a sentence, above the bars where there are any."""
+        if self._bars:
+            self._bars.console.print(text, markup=False, highlight=False)
+        else:
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+
     def step(self, stage: str, done: int, total: int | None = None) -> None:
         if self._bars:
             if stage not in self._tasks:
@@ -44,10 +53,21 @@ class Shown:
             self._bars.update(self._bars.task_ids[self._tasks[stage]], completed=done, total=total)
             return
         now = time.monotonic()
+        self._began.setdefault(stage, (now, done))
         over = total is not None and done >= total
         if (over and stage not in self._ended) or now - self._last_line >= 60:
             if over:
                 self._ended.add(stage)
             self._last_line = now
-            sys.stderr.write(f"{stage}: {done:,}{f' of {total:,}' if total else ''}\n")
+            sys.stderr.write(f"{stage}: {done:,}{f' of {total:,}' if total else ''}{self._pace(stage, done, total)}\n")
             sys.stderr.flush()
+
+    def _pace(self, stage: str, done: int, total: int | None) -> str:
+        """Rate and time left of a stage, where it has gone on long enough to tell."""
+        began, before = self._began[stage]
+        spent = time.monotonic() - began
+        if spent < 1 or done <= before or total is None:
+            return ""
+        rate = (done - before) / spent
+        left = f", about {(total - done) / rate:,.0f} s left" if done < total else ""
+        return f", {rate:,.0f} a second{left}"

@@ -1,19 +1,21 @@
 """The verb `score`: one night, from the warehouse to a published scores file."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from riskpred.score.forecast import Forecast
     from riskpred.score.run import NightSummary
 
 
 def score(
     warehouse: Annotated[Path, typer.Argument(help="DuckDB file with validated MEDS tables.", metavar="WAREHOUSE")],
     model: Annotated[Path, typer.Option(help="Bundle written by `riskpred fit`.", envvar="RISKPRED_MODEL")],
-    into: Annotated[Path, typer.Option(help="Scores file; the nights it holds are kept.", metavar="SCORES")],
+    into: Annotated[Path, typer.Option(help="Scores file; the newest nights it holds are kept.", metavar="SCORES")],
     as_of: Annotated[
         str | None,
         typer.Option(
@@ -22,28 +24,69 @@ def score(
         ),
     ] = None,
     explain: Annotated[
-        int, typer.Option(help="Feature reasons and evidence for the top N; 0 = none.", min=0, metavar="N")
-    ] = 1000,
+        int | None,
+        typer.Option(help="Feature reasons and evidence for the top N; 0 = none. [default: 1000]", min=0, metavar="N"),
+    ] = None,
     image_root: Annotated[
         Path | None, typer.Option(help="Folder that image paths are relative to.", metavar="DIR")
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Settings of the night; options given here override it.", metavar="night.yaml"),
+    ] = None,
+    rescore: Annotated[
+        str | None, typer.Option(help="`all`: compute everyone anew, carry nobody.", metavar="all")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that compute. [default: one a core]", min=1, metavar="N")
+    ] = None,
+    keep_runs: Annotated[
+        int | None, typer.Option(help="Newest nights that SCORES keeps. [default: 7]", min=1, metavar="N")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and how long it would take; write nothing.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Use a bundle that no evaluation has passed; the ledger says so.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the ledger row as one JSON object.")] = False,
 ) -> None:
     """Write calibrated risks, with intervals and reasons, for everyone at risk; publish them whole or not at all.
 
-    Scoring the same night again replaces it. Exit code 14: published, but someone eligible got no risk.
+    Only subjects whose data changed, or whose score grew too old, are computed; the others' rows are carried over. An
+    interrupted night goes on where it stopped; scoring the same night again replaces it. Exit code 14: published, but
+    someone eligible got no risk; 13: the quality gate refused to publish, yesterday's tables stand.
 
-    Example: riskpred score warehouse.duckdb --model bundle --into scores.duckdb --as-of 2026-11-22
+    Example: riskpred score warehouse.duckdb --model bundle --into scores.duckdb --config night.yaml
     """
     from riskpred.cli.progress import Shown
-    from riskpred.errors import NotAllScored
+    from riskpred.config.night import load_night
+    from riskpred.errors import NotAllScored, UsageError
+    from riskpred.score.forecast import forecast
     from riskpred.score.plan import parse_time
+    from riskpred.score.prepare import Request
     from riskpred.score.run import score as run_night
 
+    if rescore not in (None, "all"):
+        raise UsageError(f"--rescore {rescore}: not known.", wanted="all", do="correct it or leave it out")
     moment = None if as_of is None else parse_time(as_of)
+    settings = load_night(config).overridden(explain=explain, workers=workers, keep_runs=keep_runs)
+    if dry_run:
+        planned = forecast(Request(warehouse, model, into, moment, settings, image_root, rescore == "all", force))
+        typer.echo(json.dumps(asdict(planned)) if as_json else _planned(planned, into))
+        return
     with Shown() as progress:
         night = run_night(
-            warehouse, model, into, as_of=moment, explain=explain, image_root=image_root, progress=progress
+            warehouse,
+            model,
+            into,
+            moment,
+            settings,
+            image_root=image_root,
+            rescore=rescore == "all",
+            force=force,
+            progress=progress,
+            say=progress.say,
         )
     typer.echo(_summary(night, into), err=True)
     typer.echo(json.dumps(night.ledger) if as_json else _table(night))
@@ -56,31 +99,50 @@ def score(
         )
 
 
+def _planned(planned: "Forecast", into: Path) -> str:
+    """What --dry-run says."""
+    rate = "" if planned.subjects_per_second is None else f" at {planned.subjects_per_second:,.0f} subjects/s a process"
+    carried = f" from run {planned.carried_from}" if planned.carried_from else ""
+    return "\n".join(
+        (
+            f"{into}: run {planned.run_id} as of {planned.as_of}, {planned.subjects:,} subjects; nothing was written.",
+            f"  compute   {planned.to_compute:>12,} subjects, about {planned.model_seconds:,.0f} s"
+            f"{rate}, {planned.workers} processes",
+            f"  carry     {planned.to_carry:>12,} subjects{carried}",
+            f"  copy, verify, publish: about {planned.copy_seconds:,.0f} s",
+            f"  bundle    {planned.promotion}",
+            *(f"  note      {note}" for note in planned.notes),
+        )
+    )
+
+
 def _summary(night: "NightSummary", into: Path) -> str:
+    """What, how many, how long, where the time went."""
     stages = ", ".join(
         f"{name} {seconds:.1f}" for name, seconds in sorted(night.seconds.items(), key=lambda item: -item[1])
     )
     flagged = f" ({night.flagged:,} with too large a remainder)" if night.flagged else ""
-    return (
-        f"{into}: run {night.ledger['run_id']} as of {night.ledger['as_of']}: {night.ledger['subjects']:,} subjects, "
-        f"{night.ledger['scored_pairs']:,} of {night.ledger['eligible_pairs']:,} eligible pairs scored, "
+    lines = [
+        f"{into}: run {night.ledger['run_id']} as of {night.ledger['as_of']}: {night.ledger['subjects']:,} subjects "
+        f"({night.computed:,} computed, {night.carried:,} carried), {night.ledger['scored_pairs']:,} scored and "
+        f"{night.ledger['carried_pairs']:,} carried of {night.ledger['eligible_pairs']:,} eligible pairs, "
         f"{night.explained:,} subjects explained{flagged}, in {night.total_seconds:.1f} s ({stages})."
-        f"{_scope(night)}"
-    )
-
-
-def _scope(night: "NightSummary") -> str:
-    """A second line: how many scored pairs carry which scope flag."""
-    if not night.scope_flags:
-        return ""
-    counts = ", ".join(f"{flag} {pairs:,}" for flag, pairs in night.scope_flags.items())
-    return f"\n  scope_flags of {night.ledger['scored_pairs']:,} scored pairs: {counts}"
+    ]
+    if night.scope_flags:
+        counts = ", ".join(f"{flag} {pairs:,}" for flag, pairs in night.scope_flags.items())
+        with_risk = f"{int(str(night.ledger['scored_pairs'])) + int(str(night.ledger['carried_pairs'])):,}"
+        lines.append(f"  scope_flags of {with_risk} pairs with a risk: {counts}")
+    if night.rejects:
+        lines.append("  rejects: " + ", ".join(f"{reason} {rows:,}" for reason, rows in night.rejects.items()))
+    lines.append(f"  bundle {night.ledger['bundle_name']} {night.ledger['bundle_version']}: {night.ledger['promotion']}")
+    return "\n".join(lines)
 
 
 def _table(night: "NightSummary") -> str:
-    statuses = ("scored", "rejected", "out_of_scope")
-    width = max(len("outcome"), *(len(name) for name in night.pairs))
-    lines = [f"{'outcome':<{width}}  {'scored':>12}  {'rejected':>12}  {'out of scope':>12}"]
+    statuses = ("scored", "carried", "rejected", "out_of_scope")
+    width = max(len("outcome"), *(len(name) for name in night.pairs), 7)
+    heads = "  ".join(f"{status.replace('_', ' '):>12}" for status in statuses)
+    lines = [f"{'outcome':<{width}}  {heads}"]
     for outcome, by_status in night.pairs.items():
         counts = "  ".join(f"{by_status.get(status, 0):>12,}" for status in statuses)
         lines.append(f"{outcome:<{width}}  {counts}")

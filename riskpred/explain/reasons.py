@@ -105,22 +105,34 @@ def modality_rows(
         rank, np.argsort(-np.abs(chosen), axis=1, kind="stable"), np.arange(1, wide + 1)[None].repeat(len(row), 0), 1
     )
     count = chosen.size
-    return _rows(
-        run_id,
-        "modality",
-        targets,
-        subject_id=np.repeat(subject_id[row], wide),
-        target=np.repeat(target, wide),
-        modality=np.tile(np.array(modalities, dtype=object), len(row)),
-        feature=np.full(count, "", dtype=object),
-        value=np.full(count, np.nan),
-        text_value=np.full(count, None, dtype=object),
-        unit=np.full(count, None, dtype=object),
-        time=np.full(count, STATIC),
-        contribution=chosen.reshape(-1),
-        rank=rank.reshape(-1),
-        remainder=np.zeros(count, dtype=bool),
+    columns: dict[str, object] = {
+        "run_id": constant(run_id, count),
+        "subject_id": np.repeat(subject_id[row], wide),
+        "outcome": one_of(np.repeat(target, wide), [outcome for outcome, _ in targets]),
+        "horizon_years": np.repeat(np.array([horizon for _, horizon in targets])[target], wide),
+        "level": constant("modality", count),
+        "modality": one_of(np.tile(np.arange(wide), len(row)), list(modalities)),
+        "feature": constant("", count),
+        "contribution": chosen.reshape(-1),
+        "rank": rank.reshape(-1),
+        "remainder": np.zeros(count, dtype=bool),
+    }
+    schema = table_schema("scores", "explanations").arrow()
+    return pa.table(
+        {f.name: columns[f.name] if f.name in columns else pa.nulls(count, f.type) for f in schema},
     )
+
+
+def one_of(place: NDArray[np.integer], names: Sequence[str]) -> pa.DictionaryArray:
+    """Texts by their place in a list of names (which may repeat one): no text is copied. Shape: (N,)."""
+    distinct = list(dict.fromkeys(names))
+    where = np.array([distinct.index(name) for name in names], dtype=np.int32)
+    return pa.DictionaryArray.from_arrays(pa.array(where[place]), pa.array(distinct, pa.string()))
+
+
+def constant(text: str, count: int) -> pa.DictionaryArray:
+    """The same text `count` times."""
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, dtype=np.int32)), pa.array([text], pa.string()))
 
 
 def feature_rows(

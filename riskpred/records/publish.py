@@ -2,10 +2,14 @@
 
 import errno
 import fcntl
+import json
 import os
+import platform
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -13,20 +17,21 @@ import duckdb
 from riskpred.errors import OutputError
 
 
+@dataclass(frozen=True)
+class Held:
+    """The lock of one target, held. `took_over`: what is said of an owner that died holding it, else None."""
+
+    target: Path
+    took_over: str | None
+
+
 @contextmanager
-def staged(target: Path, memory_limit: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection to a new, empty DuckDB file that becomes `target` when the block ends without an exception.
+def locked(target: Path, verb: str = "riskpred") -> Iterator[Held]:
+    """Hold the right to write `target`: of two writers the second fails at once, told who holds it and since when.
 
-    At the end: CHECKPOINT, close, fsync, os.replace, fsync of the folder. After any exception, Ctrl-C included, the
-    target is as it was and nothing lies beside it. What a killed process left behind is removed by the next writer.
-    Readers that have the old file open keep their snapshot.
+    The system lets go of a dead owner's lock by itself, so it is taken over at once; `Held.took_over` says so.
 
-    Args:
-        target: file to make or replace; its folder must be there.
-        memory_limit: DuckDB's, e.g. "2GB"; what does not fit is spilled beside the target.
-
-    Raises: OutputError: folder missing or not writable, disk full, `target` not a DuckDB file, locked by another
-        writer. The lock is held through the whole block, so of two writers the second one fails at once.
+    Raises: OutputError: folder missing or not writable, `target` a folder, held by another writer.
     """
     folder = target.absolute().parent
     if target.is_dir():
@@ -35,41 +40,78 @@ def staged(target: Path, memory_limit: str | None = None) -> Iterator[duckdb.Duc
         raise OutputError(f"{folder}: no such folder.", wanted=f"a folder for {target.name}", do="make the folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{folder}: not writable.", wanted=f"a place for {target.name}", do="correct its permissions")
-    lock = _locked(target)
-    staging = folder / f".{target.name}.{os.getpid()}.staging"
-    connection = None
+    lock, earlier = _locked(target, verb)
     try:
-        _refuse_unless_replaceable(target)
-        _remove_leftovers(target)  # under the lock: whoever wrote them is gone
-        connection = duckdb.connect(str(staging))
-        for setting in ("autoinstall_known_extensions", "autoload_known_extensions"):
-            connection.execute(f"SET {setting} = false")
-        if memory_limit:
-            connection.execute("SET memory_limit = ?", [memory_limit])
-        yield connection
-        connection.execute("CHECKPOINT")
-        connection.close()
-        _publish(staging, target)
+        yield Held(target, None if earlier is None else f"{target}: lock taken over from {earlier}, which died")
+    finally:
+        _unlock(lock, target)
+
+
+@contextmanager
+def staged(
+    target: Path, memory_limit: str | None = None, *, held: Held | None = None, from_published: bool = False
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to a new DuckDB file that becomes `target` when the block ends without an exception.
+
+    At the end: CHECKPOINT, close, fsync, os.replace, fsync of the folder. After any exception, Ctrl-C included, the
+    target is as it was and nothing lies beside it. What a killed process left behind is removed by the next writer.
+    Readers that have the old file open keep their snapshot.
+
+    Args:
+        target: file to make or replace; its folder must be there.
+        memory_limit: DuckDB's, e.g. "2GB"; what does not fit is spilled beside the target.
+        held: the lock, where the caller holds it already; else it is held through the block.
+        from_published: start from a byte copy of the target, where it is there, in place of an empty file.
+
+    Raises: OutputError: as `locked`, and disk full, `target` not a DuckDB file, open for writing in another program.
+    """
+    with nullcontext() if held is not None else locked(target), said_when_full(target):
+        folder = target.absolute().parent
+        staging = folder / f".{target.name}.{os.getpid()}.staging"
+        connection = None
+        try:
+            _refuse_unless_replaceable(target)
+            remove_leftovers(target)  # under the lock: whoever wrote them is gone
+            if from_published and target.exists():
+                shutil.copyfile(target, staging)
+                if Path(f"{target}.wal").exists():  # of a program that crashed on it: what it committed counts
+                    shutil.copyfile(f"{target}.wal", f"{staging}.wal")
+            connection = duckdb.connect(str(staging))
+            for setting in ("autoinstall_known_extensions", "autoload_known_extensions"):
+                connection.execute(f"SET {setting} = false")
+            if memory_limit:
+                connection.execute("SET memory_limit = ?", [memory_limit])
+            yield connection
+            connection.execute("CHECKPOINT")
+            connection.close()
+            _publish(staging, target)
+        finally:
+            if connection is not None:
+                connection.close()
+            remove_leftovers(target)
+
+
+@contextmanager
+def said_when_full(target: Path) -> Iterator[None]:
+    """Turn a full disk, met while something is written beside `target`, into an OutputError that says so."""
+    try:
+        yield
     except (duckdb.Error, OSError) as error:
         if _disk_full(error):
             raise OutputError(
-                f"{folder}: no space left for {target.name}; nothing was changed.",
+                f"{target.absolute().parent}: no space left for {target.name}; nothing was changed.",
                 got=type(error).__name__,
                 do="free space, then run again",
             ) from None
         raise
-    finally:
-        if connection is not None:
-            connection.close()
-        _remove_leftovers(target)
-        _unlock(lock, target)
 
 
 def _lock_path(target: Path) -> Path:
     return target.absolute().parent / f".{target.name}.lock"
 
 
-def _locked(target: Path) -> int:
+def _locked(target: Path, verb: str) -> tuple[int, str | None]:
+    """The lock, and who left the file of it behind; None where nobody did."""
     path = _lock_path(target)
     while True:
         try:
@@ -81,13 +123,31 @@ def _locked(target: Path) -> int:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            owner = _owner(lock)
             os.close(lock)
-            raise _locked_error(target, "another riskpred is writing it") from None
+            raise _locked_error(target, f"another riskpred is writing it{f': {owner}' if owner else ''}") from None
         # The holder before us removes the file: only a lock on the file that is still there counts.
         with suppress(FileNotFoundError):
             if os.fstat(lock).st_ino == os.stat(path).st_ino:
-                return lock
+                earlier = _owner(lock)
+                text = {"verb": verb, "pid": os.getpid(), "host": platform.node(), "since": round(time.time())}
+                os.ftruncate(lock, 0)
+                os.pwrite(lock, json.dumps(text).encode(), 0)
+                return lock, earlier
         os.close(lock)
+
+
+def _owner(lock: int) -> str | None:
+    """Who wrote the lock's file, and how long ago, in words; None where nobody did."""
+    text = os.pread(lock, 4096, 0)
+    if not text:
+        return None
+    try:
+        owner = json.loads(text)
+        minutes = max(0, round((time.time() - owner["since"]) / 60))
+        return f"{owner['verb']}, process {owner['pid']} on {owner['host']}, since {minutes} minutes"
+    except (ValueError, KeyError, TypeError):
+        return "a process that did not say who it is"
 
 
 def _unlock(lock: int, target: Path) -> None:
@@ -136,8 +196,8 @@ def _publish(staging: Path, target: Path) -> None:
     os.close(descriptor)
 
 
-def _remove_leftovers(target: Path) -> None:
-    """Staging files of this target, with their logs and spill folders. Call only under the lock."""
+def remove_leftovers(target: Path) -> None:
+    """Remove staging files of this target, with their logs and spill folders. Call only under the lock."""
     prefix = f".{target.name}."
     for path in target.absolute().parent.iterdir():
         rest = path.name.removeprefix(prefix)

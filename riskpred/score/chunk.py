@@ -59,11 +59,12 @@ def judge_chunk(
     warehouse: Warehouse,
     chunk: SubjectChunk,
     as_of: int,
-    latest_valid: int,
+    latest_valid: int | NDArray[np.int64],
     watch: Stopwatch,
     batch_size: int = BATCH_SIZE,
 ) -> Judged:
-    """Cohort, features and risks of one chunk at `as_of`; `latest_valid` bounds valid_until (UTC microseconds)."""
+    """Cohort, features and risks of one chunk at `as_of`; `latest_valid` bounds valid_until (UTC microseconds,
+    of everyone or of each subject)."""
     outcomes = bundle.config.outcomes
     names = list(outcomes.outcomes)
     with watch("cohort"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from riskpred.config.night import NightConfig
 from riskpred.errors import BundleError, InputError
 from riskpred.explain.subjects import explain_batch
 from riskpred.features.fits import check_fits
@@ -16,12 +17,10 @@ from riskpred.model.threads import one_thread
 from riskpred.progress import Progress, Silent
 from riskpred.records.digest import subject_digests
 from riskpred.records.publish import staged
-from riskpred.records.schema import tables
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.chunk import EXPLAINED_AT_ONCE, Judged, judge_chunk
 from riskpred.score.published import Published, read_published
-from riskpred.score.run import MEMORY_LIMIT
-from riskpred.score.store import EARLIER, Store
+from riskpred.score.store import Store
 from riskpred.score.timing import Stopwatch
 from riskpred.score.verify import verify_rows
 from riskpred.score.views import create_views
@@ -72,7 +71,7 @@ def explain(
     with one_thread(), Warehouse.open(warehouse, image_root) as source:
         bundle = load_bundle(model)
         check_fits(bundle.plan, source)
-        with staged(scores, MEMORY_LIMIT) as connection:
+        with staged(scores, NightConfig().duckdb_memory, from_published=True) as connection:
             store = Store(connection, scores)
             published = read_published(connection, scores, subject, top)
             if published.bundle_sha256 != bundle.sha256:
@@ -84,8 +83,7 @@ def explain(
                 )
             subjects = np.array(sorted(published.digest), dtype=np.int64)
             replaced = _explained_before(store, published.run_id, subjects)
-            with watch("keep"):
-                _keep_all_but(store, published.run_id, subjects)
+            _remove_reasons(store, published.run_id, subjects)
             rows, flagged = _add_reasons(store, bundle, source, published, subjects, watch, progress)
             with watch("verify and publish"):
                 progress.step("verify", 0, 1)
@@ -100,26 +98,21 @@ def explain(
 def _explained_before(store: Store, run_id: str, subjects: NDArray[np.int64]) -> int:
     """How many of the subjects have feature reasons in this run already."""
     (count,) = store.connection.sql(
-        f"SELECT count(DISTINCT subject_id) FROM {EARLIER}.explanations "
+        "SELECT count(DISTINCT subject_id) FROM explanations "
         "WHERE run_id = $run AND level = 'feature' AND subject_id IN (SELECT unnest($subjects::BIGINT[]))",
         params={"run": run_id, "subjects": subjects.tolist()},
     ).fetchall()[0]
     return int(count)
 
 
-def _keep_all_but(store: Store, run_id: str, subjects: NDArray[np.int64]) -> None:
-    """Copy the whole file except what is about to be written anew."""
-    store.connection.execute(
-        "CREATE TEMP TABLE explained AS SELECT unnest(?::BIGINT[]) AS subject_id", [subjects.tolist()]
-    )
-    theirs = f"run_id = '{run_id}' AND subject_id IN (SELECT subject_id FROM explained)"
-    replaced = {
-        "explanations": f"{theirs} AND level = 'feature'",
-        "evidence": f"{theirs} AND kind IN ('series', 'image')",
-    }
-    for table in tables("scores"):
-        store.keep(table, unless=replaced.get(table, "false"))
-    store.connection.execute("DROP TABLE explained")
+def _remove_reasons(store: Store, run_id: str, subjects: NDArray[np.int64]) -> None:
+    """Delete what is about to be written anew."""
+    for table, kind in (("explanations", "level = 'feature'"), ("evidence", "kind IN ('series', 'image')")):
+        store.connection.execute(
+            f"DELETE FROM {table} WHERE run_id = $run AND {kind} "
+            "AND subject_id IN (SELECT unnest($subjects::BIGINT[]))",
+            {"run": run_id, "subjects": subjects.tolist()},
+        )
 
 
 def _add_reasons(

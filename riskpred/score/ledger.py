@@ -9,18 +9,19 @@ from duckdb import DuckDBPyConnection
 
 from riskpred import __version__
 from riskpred.records.schema import schema_version, table_schema
-from riskpred.score.plan import Night, iso, now_us
-from riskpred.score.verify import content_digest, pair_counts
+from riskpred.score.plan import iso, now_us
+from riskpred.score.verify import pair_counts
 
 if TYPE_CHECKING:
-    from riskpred.model.bundle import Bundle
+    from riskpred.score.prepare import Prepared
 
 Ledger = dict[str, object]
 
 
-def write_ledger(connection: DuckDBPyConnection, night: Night, bundle: "Bundle") -> None:
-    """Add the night's row of `runs`, with counts and content digest taken from the stored rows."""
-    row: Ledger = {
+def ledger_row(connection: DuckDBPyConnection, prepared: "Prepared", content_digest: str) -> Ledger:
+    """The night's row of `runs`, its counts taken from the stored rows."""
+    night, bundle = prepared.night, prepared.bundle
+    return {
         "run_id": night.run_id,
         "as_of": iso(night.as_of),
         "started_at": iso(night.started_at),
@@ -30,16 +31,22 @@ def write_ledger(connection: DuckDBPyConnection, night: Night, bundle: "Bundle")
         "bundle_name": bundle.name,
         "bundle_version": bundle.version,
         "bundle_sha256": bundle.sha256,
+        "promotion": prepared.promotion.text,
         "code_version": __version__,
         "schema_version": schema_version(),
         "warehouse_digest": night.warehouse_digest,
         **pair_counts(connection, night.run_id),
-        "content_digest": content_digest(connection, night.run_id),
-        "model_card": json.dumps(_without_population(bundle.card), sort_keys=True, default=str),
+        "content_digest": content_digest,
+        "model_card": _without_population(bundle.card),
     }
+
+
+def add_row(connection: DuckDBPyConnection, row: Ledger) -> None:
+    """Add a row to `runs`. `row`: as `ledger_row` and `read_ledger` give it."""
     names = table_schema("scores", "runs").names
     places = ", ".join("?" for _ in names)
-    connection.execute(f"INSERT INTO runs VALUES ({places})", [row[name] for name in names])
+    stored = row | {"model_card": json.dumps(row["model_card"], sort_keys=True, default=str)}
+    connection.execute(f"INSERT INTO runs VALUES ({places})", [stored[name] for name in names])
 
 
 def _without_population(card: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,16 +69,13 @@ def read_ledger(connection: DuckDBPyConnection, run_id: str) -> Ledger:
 
 
 def read_back(connection: DuckDBPyConnection, run_id: str) -> Ledger:
-    """The committed ledger row, after counting and hashing the committed rows again.
+    """The committed ledger row, after counting the committed rows again.
 
     A damaged last entry of a write-ahead log drops a transaction without a word: only reading shows it.
     Raises: AssertionError, when what is stored is not what the ledger says.
     """
     row = read_ledger(connection, run_id)
-    counts = pair_counts(connection, run_id)
-    differing = [name for name, count in counts.items() if row[name] != count]
-    if row["content_digest"] != content_digest(connection, run_id):
-        differing.append("content_digest")
+    differing = [name for name, count in pair_counts(connection, run_id).items() if row[name] != count]
     if differing:
         raise AssertionError(f"run {run_id}: the stored rows differ from the ledger in {', '.join(differing)}")
     return row

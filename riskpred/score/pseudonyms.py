@@ -3,22 +3,39 @@
 import hmac
 import secrets
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 from duckdb import DuckDBPyConnection
 from numpy.typing import NDArray
 
+from riskpred.records.warehouse import connect_readonly
+
 SALT = "pseudonym_salt"
 
 
-def kept_salt(connection: DuckDBPyConnection) -> bytes:
-    """The salt in the table `secrets`; made at random and stored where the file has none yet."""
+def published_salt(scores: Path) -> bytes | None:
+    """The salt in the published file; None where there is no file yet."""
+    if not scores.exists():
+        return None
+    connection = connect_readonly(scores, "a scores file written by riskpred")
+    try:
+        found = connection.execute("SELECT secret FROM secrets WHERE name = ?", [SALT]).fetchall()
+        return bytes(found[0][0]) if found else None
+    finally:
+        connection.close()
+
+
+def new_salt() -> bytes:
+    return secrets.token_bytes(32)
+
+
+def keep_salt(connection: DuckDBPyConnection, salt: bytes) -> None:
+    """Store the salt in the table `secrets`, unless it is there."""
     found = connection.execute("SELECT secret FROM secrets WHERE name = ?", [SALT]).fetchall()
-    if found:
-        return bytes(found[0][0])
-    salt = secrets.token_bytes(32)
-    connection.execute("INSERT INTO secrets (name, secret) VALUES (?, ?)", [SALT, salt])
-    return salt
+    assert not found or bytes(found[0][0]) == salt, "one salt for all nights of a file"
+    if not found:
+        connection.execute("INSERT INTO secrets (name, secret) VALUES (?, ?)", [SALT, salt])
 
 
 def pseudonyms(salt: bytes, subject_id: NDArray[np.int64]) -> list[str]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from duckdb import DuckDBPyConnection
 
 from riskpred.errors import InputError
-from riskpred.score.store import EARLIER
 from riskpred.score.views import nights
 
 Risks = dict[tuple[int, str, float], float]
@@ -27,12 +26,12 @@ class Published:
 
 
 def read_published(connection: DuckDBPyConnection, scores: Path, subject: int | None, top: int | None) -> Published:
-    """Read one subject, or the top N, of the latest published run of the attached scores file.
+    """Read one subject, or the top N, of the latest published run of the scores file.
 
     Raises: InputError, when there is no published run, or no risk of that subject in it.
     """
     rows = connection.execute(
-        f"SELECT run_id, bundle_sha256 FROM {nights(EARLIER)} JOIN {EARLIER}.runs USING (run_id) WHERE age = 1"
+        f"SELECT run_id, bundle_sha256 FROM {nights()} JOIN runs USING (run_id) WHERE age = 1"
     ).fetchall()
     if not rows:
         raise InputError(f"{scores}: no published run.", wanted="at least one", do="run `riskpred score` first")
@@ -42,7 +41,7 @@ def read_published(connection: DuckDBPyConnection, scores: Path, subject: int | 
     among = "WHERE run_id = $run AND subject_id IN (SELECT unnest($subjects::BIGINT[]))"
     found = connection.execute(
         f"""
-        SELECT subject_id, outcome, horizon_years, risk, epoch_us(prediction_time) FROM {EARLIER}.risk_scores {among}
+        SELECT subject_id, outcome, horizon_years, risk, epoch_us(prediction_time) FROM risk_scores {among}
         """,
         asked,
     ).fetchall()
@@ -53,7 +52,7 @@ def read_published(connection: DuckDBPyConnection, scores: Path, subject: int | 
             do="the table eligibility says per subject and outcome why there is none",
         )
     digests = connection.execute(
-        f"SELECT DISTINCT subject_id, subject_digest FROM {EARLIER}.eligibility {among}", asked
+        f"SELECT DISTINCT subject_id, subject_digest FROM eligibility {among}", asked
     ).fetchall()
     return Published(
         run_id,
@@ -69,10 +68,10 @@ def _top(connection: DuckDBPyConnection, run_id: str, count: int) -> list[int]:
     rows = connection.execute(
         f"""
         WITH longest AS (
-            SELECT outcome, max(horizon_years) AS horizon_years FROM {EARLIER}.risk_scores
+            SELECT outcome, max(horizon_years) AS horizon_years FROM risk_scores
             WHERE run_id = $run GROUP BY outcome
         )
-        SELECT subject_id FROM {EARLIER}.risk_scores JOIN longest USING (outcome, horizon_years)
+        SELECT subject_id FROM risk_scores JOIN longest USING (outcome, horizon_years)
         WHERE run_id = $run GROUP BY subject_id ORDER BY max(percentile) DESC, subject_id LIMIT $count
         """,
         {"run": run_id, "count": count},

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from riskpred.explain.reasons import constant, one_of
 from riskpred.features.batch import FeatureBatch, InputReject, Receipt
 from riskpred.features.receipts import input_hashes
 from riskpred.model.scope import FLAGS
@@ -18,17 +19,22 @@ Target = tuple[str, float]
 
 
 def _table(name: str, columns: dict[str, object]) -> pa.Table:
+    """Arrow table in the schema's order; a column that is an Arrow dictionary of texts stays one."""
     schema = table_schema("scores", name).arrow()
-    return pa.table([pa.array(columns[f.name], type=f.type) for f in schema], schema=schema)
+    return pa.table(
+        {
+            f.name: columns[f.name]
+            if isinstance(columns[f.name], pa.DictionaryArray)
+            else pa.array(columns[f.name], type=f.type)
+            for f in schema
+        }
+    )
 
 
 def _times(time: NDArray[np.int64]) -> pa.Array:
     """Timestamps of UTC microseconds, null for STATIC."""
-    return pa.array(time, mask=time == STATIC).cast(pa.timestamp("us"))
-
-
-def _same(value: object, length: int, kind: pa.DataType | None = None) -> pa.Array:
-    return pa.repeat(pa.scalar(value, kind), length)
+    static = time == STATIC
+    return pa.array(time, mask=static if static.any() else None).cast(pa.timestamp("us"))
 
 
 def risk_rows(
@@ -48,16 +54,16 @@ def risk_rows(
     return _table(
         "risk_scores",
         {
-            "run_id": _same(night.run_id, len(row)),
+            "run_id": constant(night.run_id, len(row)),
             "subject_id": batch.subject_id[row],
-            "outcome": np.array([outcome for outcome, _ in targets], dtype=object)[target],
+            "outcome": one_of(target, [outcome for outcome, _ in targets]),
             "horizon_years": np.array([horizon for _, horizon in targets])[target],
             "prediction_time": _times(batch.prediction_time[row]),
             "risk": assessed.risk[row, target],
             "risk_low": assessed.low[row, target],
             "risk_high": assessed.high[row, target],
             "reference_risk": assessed.reference[row, target],
-            "reference_group": _same(reference_group, len(row)),
+            "reference_group": constant(reference_group, len(row)),
             "percentile": assessed.percentile[row, target],
             "scored_at": _times(np.full(len(row), scored_at)),
             "carried": np.zeros(len(row), dtype=bool),
@@ -87,13 +93,13 @@ def eligibility_rows(
     return _table(
         "eligibility",
         {
-            "run_id": _same(night.run_id, len(subject_id) * wide),
+            "run_id": constant(night.run_id, len(subject_id) * wide),
             "subject_id": np.repeat(subject_id, wide),
-            "outcome": np.tile(np.array(outcomes, dtype=object), len(subject_id)),
+            "outcome": one_of(np.tile(np.arange(wide), len(subject_id)), outcomes),
             "status": status.reshape(-1),
             "reason": reason.reshape(-1),
             "prediction_time": _times(np.repeat(prediction_time, wide)),
-            "subject_digest": np.repeat(np.array(digest, dtype=object), wide),
+            "subject_digest": pa.array(digest, pa.string()).take(pa.array(np.repeat(np.arange(len(digest)), wide))),
             "valid_until": _times(np.repeat(valid_until, wide)),
         },
     )
@@ -101,21 +107,26 @@ def eligibility_rows(
 
 def receipt_rows(night: Night, batch: FeatureBatch) -> pa.Table:
     """Rows of input_receipts: what each modality of each subject had to work with."""
-    hashes = input_hashes(batch)
+    hashes, names = input_hashes(batch), list(batch.receipts)
     return pa.concat_tables(
-        [_one_modality(night, batch, name, receipt, list(hashes[name])) for name, receipt in batch.receipts.items()]
+        [
+            _one_modality(night, batch, one_of(np.full(len(batch), m), names), receipt, list(hashes[name]))
+            for m, (name, receipt) in enumerate(batch.receipts.items())
+        ]
     )
 
 
-def _one_modality(night: Night, batch: FeatureBatch, name: str, receipt: Receipt, hashes: list[str]) -> pa.Table:
+def _one_modality(
+    night: Night, batch: FeatureBatch, modality: pa.DictionaryArray, receipt: Receipt, hashes: list[str]
+) -> pa.Table:
     dated = receipt.latest_time != STATIC
     age_days = (batch.prediction_time - np.where(dated, receipt.latest_time, 0)) / DAY_US
     return _table(
         "input_receipts",
         {
-            "run_id": _same(night.run_id, len(batch)),
+            "run_id": constant(night.run_id, len(batch)),
             "subject_id": batch.subject_id,
-            "modality": _same(name, len(batch)),
+            "modality": modality,
             "status": list(receipt.status),
             "n": receipt.n,
             "latest_time": _times(receipt.latest_time),
@@ -131,7 +142,7 @@ def reject_rows(night: Night, rejects: Sequence[InputReject]) -> pa.Table:
     return _table(
         "rejects",
         {
-            "run_id": _same(night.run_id, len(rejects)),
+            "run_id": constant(night.run_id, len(rejects)),
             "source": [r.source for r in rejects],
             "row_key": [r.row_key for r in rejects],
             "subject_id": [r.subject_id for r in rejects],
@@ -148,13 +159,13 @@ def incomplete_image_rows(night: Night, incomplete: Sequence[tuple[str, int | No
     return _table(
         "rejects",
         {
-            "run_id": _same(night.run_id, len(incomplete)),
-            "source": _same("images", len(incomplete)),
+            "run_id": constant(night.run_id, len(incomplete)),
+            "source": constant("images", len(incomplete)),
             "row_key": keys,
             "subject_id": subjects,
-            "reason": _same("incomplete_row", len(incomplete)),
+            "reason": constant("incomplete_row", len(incomplete)),
             "field": fields,
-            "wanted": _same("a value", len(incomplete)),
+            "wanted": constant("a value", len(incomplete)),
         },
     )
 
@@ -163,5 +174,5 @@ def pseudonym_rows(night: Night, subject_id: NDArray[np.int64], names: Sequence[
     """Rows of pseudonyms."""
     return _table(
         "pseudonyms",
-        {"run_id": _same(night.run_id, len(subject_id)), "subject_id": subject_id, "pseudonym": list(names)},
+        {"run_id": constant(night.run_id, len(subject_id)), "subject_id": subject_id, "pseudonym": list(names)},
     )

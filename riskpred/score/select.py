@@ -40,3 +40,7 @@ class TopSubjects:
     def subjects(self) -> NDArray[np.int64]:
         """The chosen subject_ids, ascending."""
         return np.sort(self._subject)
+
+    def best(self) -> list[tuple[int, float]]:
+        """The chosen (subject_id, score), the highest score first."""
+        return list(zip(self._subject.tolist(), self._score.tolist(), strict=True))

@@ -1,5 +1,6 @@
-"""The scores file while it is being written: its tables, what is kept of earlier nights, Arrow rows appended."""
+"""The scores file while it is being written: its tables, rows appended, nights retired, subjects carried over."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -11,19 +12,19 @@ from duckdb import DuckDBPyConnection
 from riskpred.errors import InputError, OutputError
 from riskpred.records.schema import check_columns, table_schema, tables
 
-EARLIER: Final = "earlier"
-"""Name under which the published file is attached, read-only, to the staging file."""
-
 _MAGIC = b"DUCK"  # at byte 8 of every DuckDB file
 
+KEPT_FOR_EVER: Final = frozenset({"runs", "drift", "secrets"})
+"""Small tables whose rows outlive the other rows of their night."""
 
-def attach_earlier(connection: DuckDBPyConnection, scores: Path) -> bool:
-    """Attach the published scores file where there is one; False where there is none.
+REPLACED: Final = "(replaced)"
+"""Run_id of the rows of a night while that same night is made anew from them."""
 
-    Raises: OutputError, when it is locked by another process, is no scores file, or has other columns than schemas/.
-    """
+
+def refuse_foreign_file(scores: Path) -> None:
+    """Raises: OutputError, when the file is there and is no DuckDB file: riskpred does not overwrite it."""
     if not scores.exists():
-        return False
+        return
     with scores.open("rb") as stream:
         if stream.read(12)[8:] != _MAGIC:
             raise OutputError(
@@ -31,22 +32,13 @@ def attach_earlier(connection: DuckDBPyConnection, scores: Path) -> bool:
                 wanted="a scores file written by riskpred, or no file",
                 do="give another --into; riskpred does not overwrite files that are not its own",
             )
-    try:
-        connection.execute(f"ATTACH '{str(scores).replace(chr(39), chr(39) * 2)}' AS {EARLIER} (READ_ONLY)")
-    except duckdb.Error as error:
-        raise OutputError(
-            f"{scores}: the file cannot be opened ({type(error).__name__}).",
-            wanted="a scores file that no other process holds open for writing",
-            do="close the other process (readers may stay: they keep their snapshot)",
-        ) from None
-    _refuse_foreign(connection, scores)
-    return True
 
 
-def _refuse_foreign(connection: DuckDBPyConnection, scores: Path) -> None:
+def refuse_foreign(connection: DuckDBPyConnection, scores: Path) -> None:
+    """Raises: OutputError, when the opened database has not the tables and columns of schemas/scores."""
     found: dict[str, dict[str, str]] = {}
     for table, column, kind in connection.execute(
-        "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE database_name = ?", [EARLIER]
+        "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal"
     ).fetchall():
         found.setdefault(table, {})[column] = kind
     absent = [table for table in tables("scores") if table not in found]
@@ -70,31 +62,29 @@ def _refuse_foreign(connection: DuckDBPyConnection, scores: Path) -> None:
 
 
 class Store:
-    """Writes one scores file in one transaction.
+    """Writes one staging file, which starts as a copy of the published one.
+
+    Every statement commits by itself: nobody reads the file before it is swapped in.
 
     Args:
-        connection: the staging file of `records.publish.staged`.
-        scores: the published file, whose other runs are kept.
+        connection: the staging file of `records.publish.staged(from_published=True)`.
+        scores: the published file, named in errors.
     """
 
     def __init__(self, connection: DuckDBPyConnection, scores: Path) -> None:
         self.connection = connection
-        self.has_earlier = attach_earlier(connection, scores)
-        connection.execute("BEGIN TRANSACTION")
-        for table in tables("scores"):
-            connection.execute(table_schema("scores", table).ddl())
-
-    def keep(self, table: str, unless: str = "false") -> None:
-        """Copy the rows of one table from the published file, except those for which the SQL condition holds."""
-        if self.has_earlier:
-            columns = ", ".join(f'"{name}"' for name in table_schema("scores", table).names)
-            self.connection.execute(
-                f'INSERT INTO "{table}" ({columns}) SELECT {columns} FROM {EARLIER}."{table}" '
-                f"WHERE ({unless}) IS NOT TRUE"
-            )
+        # Rows of one night need no order among themselves, and two threads write twice as fast without it.
+        connection.execute("SET preserve_insertion_order = false")
+        if connection.execute("SELECT count(*) FROM duckdb_tables() WHERE NOT internal").fetchall()[0][0]:
+            refuse_foreign(connection, scores)
+        elif scores.exists():
+            refuse_foreign(connection, scores)
+        else:
+            for table in tables("scores"):
+                connection.execute(table_schema("scores", table).ddl())
 
     def append(self, table: str, rows: pa.Table) -> None:
-        """Add Arrow rows that have the table's schema."""
+        """Add Arrow rows that have the table's columns, in its order; texts may be dictionaries."""
         assert rows.schema.names == table_schema("scores", table).names, table
         if not rows.num_rows:
             return
@@ -102,11 +92,34 @@ class Store:
         try:
             self.connection.execute(f'INSERT INTO "{table}" SELECT * FROM rows_to_append')
         finally:
-            with suppress(duckdb.Error):  # an aborted transaction refuses it; the first error is the one to show
+            with suppress(duckdb.Error):  # an aborted statement refuses it; the first error is the one to show
                 self.connection.unregister("rows_to_append")
 
+    def retire(self, run_ids: Sequence[str]) -> None:
+        """Delete all rows of some nights but those of the ledger and of drift."""
+        for table in tables("scores"):
+            if table not in KEPT_FOR_EVER and run_ids:
+                self.connection.execute(
+                    f'DELETE FROM "{table}" WHERE run_id IN (SELECT unnest($runs::VARCHAR[]))', {"runs": list(run_ids)}
+                )
+
+    def forget_run(self, run_id: str) -> None:
+        """Delete every row of one night, the ledger's too."""
+        for table in tables("scores"):
+            if "run_id" in table_schema("scores", table).names:
+                self.connection.execute(f'DELETE FROM "{table}" WHERE run_id = $run', {"run": run_id})
+
+    def set_aside(self, run_id: str) -> None:
+        """Rename a night that is about to be made anew, so that it may carry from its own rows."""
+        for table in tables("scores"):
+            if "run_id" in table_schema("scores", table).names:
+                self.connection.execute(
+                    f'UPDATE "{table}" SET run_id = $aside WHERE run_id = $run', {"aside": REPLACED, "run": run_id}
+                )
+
+    def has_run(self, run_id: str) -> bool:
+        return bool(self.connection.execute("SELECT 1 FROM runs WHERE run_id = $run", {"run": run_id}).fetchall())
+
     def commit(self) -> None:
-        """Commit, and let go of the published file, which is about to be replaced."""
-        self.connection.execute("COMMIT")
-        if self.has_earlier:
-            self.connection.execute(f"DETACH {EARLIER}")
+        """Everything so far is in the file itself, not in its log."""
+        self.connection.execute("CHECKPOINT")

@@ -8,12 +8,11 @@ from typing import Final
 from duckdb import DuckDBPyConnection
 
 
-def nights(database: str | None = None) -> str:
+def nights() -> str:
     """SQL of the published nights, age 1 = the newest: a subquery with run_id and age."""
-    runs = f"{database}.runs" if database else "runs"
     return (
         "(SELECT run_id, row_number() OVER (ORDER BY as_of DESC, finished_at DESC, run_id) AS age "
-        f"FROM {runs} WHERE status = 'published') nights"
+        "FROM runs WHERE status = 'published') nights"
     )
 
 

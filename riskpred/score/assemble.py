@@ -1,0 +1,165 @@
+"""Puts a night together in the staging file: retires old nights, loads parts, carries rows, verifies, writes the row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from duckdb import DuckDBPyConnection
+
+from riskpred.config.night import NightConfig
+from riskpred.records.schema import tables
+from riskpred.score.carry import carry_over
+from riskpred.score.compute import REASONS, RISKS, joined_content
+from riskpred.score.gate import refusals
+from riskpred.score.ledger import Ledger, add_row, ledger_row, read_back
+from riskpred.score.parts import Parts
+from riskpred.score.prepare import Prepared
+from riskpred.score.pseudonyms import keep_salt
+from riskpred.score.rows import incomplete_image_rows
+from riskpred.score.store import REPLACED, Store
+from riskpred.score.timing import Stopwatch
+from riskpred.score.verify import verify_rows
+from riskpred.score.views import create_views
+
+_PARTS_AT_ONCE = 16
+"""Parts mapped into memory and inserted by one statement: enough for two threads, little enough for memory."""
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """A night in the staging file. refused: why it must not be published; () = it may."""
+
+    ledger: Ledger
+    refused: tuple[str, ...]
+    pairs: dict[str, dict[str, int]]
+    scope_flags: dict[str, int]
+    rejects: dict[str, int]
+    explained: int
+    flagged: int
+
+
+def assemble(
+    connection: DuckDBPyConnection,
+    scores: Path,
+    prepared: Prepared,
+    parts: Parts,
+    incomplete_images: Sequence[tuple[str, int | None, str]],
+    settings: NightConfig,
+    watch: Stopwatch,
+) -> Assembled:
+    """Write the night into the staging copy of the published file, and check it. Raises: AssertionError: a broken row."""
+    night, found = prepared.night, prepared.standing
+    store = Store(connection, scores)
+    with watch("retire old nights"):
+        again = found.run_id == night.run_id
+        if again:
+            store.set_aside(night.run_id)
+        else:
+            store.forget_run(night.run_id)
+        source = REPLACED if again else found.run_id
+        retired = _retired(connection, settings.keep_runs)
+        store.retire([run_id for run_id in retired if run_id != source])
+        keep_salt(connection, parts.salt)
+    with watch("load parts"):
+        made, told = parts.finished(RISKS), parts.finished(REASONS)
+        for table in tables("scores"):
+            _load(store, parts, RISKS, sorted(made), table)
+            _load(store, parts, REASONS, sorted(told), table)
+        # Once a night: such a row may belong to nobody, so no part would bring it.
+        store.append("rejects", incomplete_image_rows(night, incomplete_images))
+    content = joined_content(list(made.values()))
+    if source is not None:
+        with watch("carry"):
+            content += carry_over(store, source, night.run_id, found.subject_id)
+    with watch("verify"):
+        refused = refusals(connection, night.run_id, source, settings.gates)
+        if again:
+            store.forget_run(REPLACED)
+        else:
+            store.retire([run_id for run_id in retired if run_id == source])
+        store.commit()
+        stored = verify_rows(connection, night.run_id, content)
+        row = ledger_row(connection, prepared, stored.digest)
+        add_row(connection, row)
+        create_views(connection)
+        store.commit()
+        ledger = read_back(connection, night.run_id)
+    return Assembled(
+        ledger,
+        tuple(refused),
+        _pairs(connection, night.run_id),
+        _flagged_pairs(connection, night.run_id),
+        _rejects(connection, night.run_id),
+        _explained(connection, night.run_id),
+        sum(about["flagged"] for about in told.values()),
+    )
+
+
+def write_refusal(connection: DuckDBPyConnection, scores: Path, ledger: Ledger, salt: bytes) -> None:
+    """Add the ledger row of a night that was refused, and nothing else of it.
+
+    Where the same night stands published already, it stays: one row a night.
+    """
+    store = Store(connection, scores)
+    keep_salt(connection, salt)
+    run_id = ledger["run_id"]
+    connection.execute("DELETE FROM runs WHERE run_id = $run AND status = 'refused'", {"run": run_id})
+    if not connection.execute("SELECT 1 FROM runs WHERE run_id = $run", {"run": run_id}).fetchall():
+        add_row(connection, ledger | {"status": "refused"})
+    create_views(connection)
+    store.commit()
+
+
+def _load(store: Store, parts: Parts, kind: str, numbers: list[int], table: str) -> None:
+    for at in range(0, len(numbers), _PARTS_AT_ONCE):
+        rows = list(parts.rows(kind, numbers[at : at + _PARTS_AT_ONCE], table))
+        if rows:
+            store.append(table, pa.concat_tables(rows))
+
+
+def _retired(connection: DuckDBPyConnection, keep_runs: int) -> list[str]:
+    """Published nights beside tonight's that are more than `keep_runs` with it."""
+    rows = connection.execute(
+        "SELECT run_id FROM runs WHERE status = 'published' AND run_id <> $aside "
+        "ORDER BY as_of DESC, finished_at DESC, run_id",
+        {"aside": REPLACED},
+    ).fetchall()
+    return [run_id for (run_id,) in rows[keep_runs - 1 :]]
+
+
+def _pairs(connection: DuckDBPyConnection, run_id: str) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = {}
+    for outcome, status, count in connection.execute(
+        "SELECT outcome, status, count(*) FROM eligibility WHERE run_id = $run GROUP BY ALL ORDER BY ALL",
+        {"run": run_id},
+    ).fetchall():
+        counts.setdefault(outcome, {})[status] = count
+    return counts
+
+
+def _flagged_pairs(connection: DuckDBPyConnection, run_id: str) -> dict[str, int]:
+    found = connection.execute(
+        "SELECT flag, count(DISTINCT (subject_id, outcome)) FROM "
+        "(SELECT * FROM risk_scores WHERE run_id = $run AND len(scope_flags) > 0), unnest(scope_flags) AS f(flag) "
+        "GROUP BY flag ORDER BY 2 DESC, 1",
+        {"run": run_id},
+    ).fetchall()
+    return dict(found)
+
+
+def _rejects(connection: DuckDBPyConnection, run_id: str) -> dict[str, int]:
+    return dict(
+        connection.execute(
+            "SELECT reason, count(*) FROM rejects WHERE run_id = $run GROUP BY reason ORDER BY 2 DESC, 1",
+            {"run": run_id},
+        ).fetchall()
+    )
+
+
+def _explained(connection: DuckDBPyConnection, run_id: str) -> int:
+    (count,) = connection.execute(
+        "SELECT count(DISTINCT subject_id) FROM explanations WHERE run_id = $run AND level = 'feature'",
+        {"run": run_id},
+    ).fetchall()[0]
+    return int(count)

@@ -1,0 +1,166 @@
+"""Whose last published score still stands: same subject_digest, bundle and numeric path, still valid at as_of."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from duckdb import DuckDBPyConnection
+from numpy.typing import NDArray
+
+from riskpred.records.schema import table_schema
+from riskpred.records.warehouse import connect_readonly
+from riskpred.score.content import Content, stored_content
+from riskpred.score.plan import Night, iso
+from riskpred.score.store import Store, refuse_foreign, refuse_foreign_file
+
+CARRIED_TABLES: Final = (
+    "eligibility",
+    "risk_scores",
+    "input_receipts",
+    "explanations",
+    "evidence",
+    "findings",
+    "pseudonyms",
+    "rejects",
+    "feature_bins",
+)
+
+_STILL_STANDS: Final = """
+    SELECT t.subject_id
+    FROM tonight t JOIN (
+        SELECT subject_id, any_value(subject_digest) AS subject_digest, bool_or(status = 'rejected') AS rejected,
+               min(valid_until) AS valid_until, max(prediction_time) AS prediction_time
+        FROM eligibility WHERE run_id = $run GROUP BY subject_id
+    ) e ON e.subject_id = t.subject_id AND e.subject_digest = t.digest
+    WHERE NOT e.rejected AND e.prediction_time <= $as_of::TIMESTAMP AND $as_of::TIMESTAMP < e.valid_until
+        AND t.subject_id NOT IN (
+            SELECT subject_id FROM input_receipts WHERE run_id = $run AND status = 'rejected'
+        )
+    ORDER BY t.subject_id
+"""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The subjects that are carried, and the published night they are carried from.
+
+    Shape: subject_id (C,) ascending. run_id: None = there is no such night, and C = 0.
+    nights: published nights that the file holds rows of.
+    """
+
+    run_id: str | None
+    subject_id: NDArray[np.int64]
+    nights: int
+
+
+def standing(scores: Path, night: Night, subject_id: NDArray[np.int64], digest: pa.Array) -> Standing:
+    """Who of tonight's subjects need not be computed.
+
+    Subjects whose input was refused last night are computed anew: what could not be read may be readable tonight.
+
+    Args: subject_id, digest: of everyone in the warehouse, `Warehouse.subject_digests`.
+    Raises: OutputError, when `scores` is there and is no scores file.
+    """
+    nobody = np.empty(0, dtype=np.int64)
+    refuse_foreign_file(scores)
+    if not scores.exists():
+        return Standing(None, nobody, 0)
+    connection = connect_readonly(scores, "a scores file written by riskpred")
+    try:
+        refuse_foreign(connection, scores)
+        nights = connection.execute("SELECT count(*) FROM runs WHERE status = 'published'").fetchall()[0][0]
+        run_id = _carrying_from(connection, night)
+        if run_id is None:
+            return Standing(None, nobody, nights)
+        connection.register("tonight", pa.table({"subject_id": subject_id, "digest": digest}))
+        found = connection.sql(_STILL_STANDS, params={"run": run_id, "as_of": iso(night.as_of)}).to_arrow_table()
+        return Standing(run_id, found.column(0).to_numpy(), nights)
+    finally:
+        connection.close()
+
+
+def _carrying_from(connection: DuckDBPyConnection, night: Night) -> str | None:
+    """The newest published night of the same bundle and numeric path that still has its rows."""
+    found = connection.execute(
+        """
+        SELECT run_id FROM runs
+        WHERE status = 'published' AND bundle_sha256 = $bundle AND numeric_path = $path
+            AND run_id IN (SELECT DISTINCT run_id FROM eligibility)
+        ORDER BY as_of DESC, finished_at DESC LIMIT 1
+        """,
+        {"bundle": night.bundle_sha256, "path": night.numeric_path},
+    ).fetchall()
+    return found[0][0] if found else None
+
+
+def carry_over(store: Store, source: str, run_id: str, subject_id: NDArray[np.int64]) -> Content:
+    """Copy the rows of these subjects from one night to another; returns the digest of the risks copied.
+
+    A scored pair becomes a carried one; everything else keeps what it says, prediction_time and scored_at too.
+    """
+    if not len(subject_id):
+        return Content()
+    connection = store.connection
+    connection.register("carried_now", pa.table({"subject_id": subject_id}))
+    connection.execute("CREATE TEMP TABLE carried_subjects AS SELECT subject_id FROM carried_now")
+    connection.unregister("carried_now")
+    try:
+        for table in CARRIED_TABLES:
+            columns = ", ".join(_carried(table, name) for name in table_schema("scores", table).names)
+            connection.execute(
+                f'INSERT INTO "{table}" SELECT {columns} FROM "{table}" WHERE run_id = $source AND subject_id IN '
+                f"(SELECT subject_id FROM carried_subjects){_UNLESS.get(table, '')}",
+                {"source": source, "run": run_id},
+            )
+        return stored_content(
+            connection,
+            "run_id = $source AND subject_id IN (SELECT subject_id FROM carried_subjects)",
+            {"source": source},
+        )
+    finally:
+        connection.execute("DROP TABLE carried_subjects")
+
+
+_UNLESS: Final = {"rejects": " AND reason <> 'incomplete_row'"}
+"""Rows that every night writes anew, whoever they belong to."""
+
+
+def _carried(table: str, column: str) -> str:
+    if column == "run_id":
+        return "$run"
+    if (table, column) == ("risk_scores", "carried"):
+        return "true"
+    if (table, column) == ("eligibility", "status"):
+        return "CASE WHEN status = 'scored' THEN 'carried' ELSE status END"
+    return f'"{column}"'
+
+
+def top_of(
+    connection: duckdb.DuckDBPyConnection, run_id: str, subject_id: NDArray[np.int64], count: int
+) -> list[tuple[int, float, int, bool]]:
+    """The `count` carried subjects of highest percentile at each outcome's longest horizon.
+
+    Returns: (subject_id, percentile, prediction_time in UTC microseconds, whether feature reasons are there) of each.
+    """
+    connection.register("asked_now", pa.table({"subject_id": subject_id}))
+    try:
+        return connection.execute(
+            """
+            WITH longest AS (
+                SELECT outcome, max(horizon_years) AS horizon_years FROM risk_scores WHERE run_id = $run GROUP BY 1
+            ), top AS (
+                SELECT s.subject_id, max(s.percentile) AS percentile, epoch_us(max(s.prediction_time)) AS moment
+                FROM risk_scores s JOIN longest USING (outcome, horizon_years) JOIN asked_now USING (subject_id)
+                WHERE s.run_id = $run GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT $count
+            )
+            SELECT subject_id, percentile, moment, subject_id IN (
+                SELECT subject_id FROM explanations WHERE run_id = $run AND level = 'feature'
+            ) FROM top ORDER BY percentile DESC, subject_id
+            """,
+            {"run": run_id, "count": count},
+        ).fetchall()
+    finally:
+        connection.unregister("asked_now")

@@ -1,0 +1,194 @@
+"""One part of a night: its subjects read, judged and written as rows to disk. Runs in any process, on any machine.
+
+A part holds every row of its subjects, so that parts can be lost and made again, and joined in any order.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from riskpred.explain.reasons import modality_rows
+from riskpred.explain.subjects import explain_batch
+from riskpred.features.plan import FeaturePlan, ImagePlan
+from riskpred.records.warehouse import Warehouse
+from riskpred.score.chunk import EXPLAINED_AT_ONCE, Judged, judge_chunk
+from riskpred.score.content import COLUMNS, Content, content_of
+from riskpred.score.parts import PartWriter
+from riskpred.score.plan import Night, latest_valid, now_us
+from riskpred.score.pseudonyms import pseudonyms
+from riskpred.score.rows import eligibility_rows, pseudonym_rows, receipt_rows, reject_rows, risk_rows
+from riskpred.score.select import TopSubjects
+from riskpred.score.timing import Stopwatch
+
+if TYPE_CHECKING:
+    from riskpred.model.bundle import Bundle
+
+CHUNK_SIZE = 2048
+"""Subjects held in memory at a time; fewer where their images are large."""
+
+_CHUNK_PIXELS = 64 * 1024 * 1024
+
+RISKS, REASONS = "risks", "reasons"
+"""Kinds of part: every row but feature reasons; feature reasons and evidence of the top subjects."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One part to make. `moment`: UTC microseconds at which these subjects are judged (as_of, unless carried)."""
+
+    kind: str
+    number: int
+    subjects: NDArray[np.int64] = field(repr=False)
+    moment: int
+
+    def __post_init__(self) -> None:
+        assert self.kind in (RISKS, REASONS), self.kind
+
+
+@dataclass(frozen=True)
+class Common:
+    """What all parts of a night share; can be sent to another process."""
+
+    night: Night
+    folder: Path
+    salt: bytes
+    explain: int
+    batch_size: int
+    chunk_size: int
+
+
+class Maker:
+    """Makes parts with one bundle and one open warehouse."""
+
+    def __init__(self, bundle: "Bundle", source: Warehouse, common: Common) -> None:
+        self._bundle, self._source, self._common = bundle, source, common
+        self._chunk_size = affordable(bundle.plan, common.chunk_size)
+        self._batch_size = affordable(bundle.plan, common.batch_size)
+
+    def make(self, task: Task) -> Iterator[int]:
+        """Write one part; yields how many of its subjects are done after each chunk."""
+        watch = Stopwatch()
+        with PartWriter(self._common.folder, task.kind, task.number) as part:
+            yield from (self._risks if task.kind == RISKS else self._reasons)(task, part, watch)
+            part.about |= {"subjects": len(task.subjects), "seconds": watch.seconds, "cpu_seconds": watch.cpu}
+
+    def _risks(self, task: Task, part: PartWriter, watch: Stopwatch) -> Iterator[int]:
+        top, content, done, flags = TopSubjects(self._common.explain), Content(), 0, 0
+        for judged in self._judged(task, self._chunk_size, watch):
+            with watch("rows"):
+                for table, rows in self._rows(judged):
+                    part.append(table, rows)
+                    if table == "risk_scores":
+                        content += content_of(rows.select(list(COLUMNS)).to_batches())
+                        flags += rows.num_rows
+            if judged.batch is not None:
+                top.offer(judged.batch.subject_id, judged.top_score)
+            done += len(judged.subject_id)
+            yield done
+        assert not content.falling, "a risk that falls with the horizon"
+        part.about |= {"top": top.best(), "content": [content.rows, content.first, content.second]}
+
+    def _reasons(self, task: Task, part: PartWriter, watch: Stopwatch) -> Iterator[int]:
+        flagged = done = 0
+        for judged in self._judged(task, EXPLAINED_AT_ONCE, watch):
+            assert judged.batch is not None, "only scored subjects are explained"
+            with watch("explain"):
+                told = explain_batch(
+                    self._bundle, judged.batch, self._common.night.run_id, judged.scored, judged.top_target
+                )
+            with watch("rows"):
+                part.append("explanations", told.explanations)
+                part.append("evidence", told.evidence)
+            flagged += told.flagged
+            done += len(judged.subject_id)
+            yield done
+        part.about |= {"flagged": flagged}
+
+    def _judged(self, task: Task, size: int, watch: Stopwatch) -> Iterator[Judged]:
+        chunks = self._source.chunks(size, task.subjects)
+        while True:
+            with watch("read"):
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            until = latest_valid(self._common.night, chunk.subject_id)
+            yield judge_chunk(self._bundle, self._source, chunk, task.moment, until, watch, self._batch_size)
+
+    def _rows(self, judged: Judged) -> Iterator[tuple[str, pa.Table]]:
+        night, bundle = self._common.night, self._bundle
+        yield (
+            "eligibility",
+            eligibility_rows(
+                night,
+                list(bundle.config.outcomes.outcomes),
+                judged.subject_id,
+                judged.prediction_time,
+                judged.digest,
+                judged.valid_until,
+                judged.status,
+                judged.reason,
+            ),
+        )
+        names = pseudonyms(self._common.salt, judged.subject_id)
+        yield "pseudonyms", pseudonym_rows(night, judged.subject_id, names)
+        if judged.batch is None or judged.assessed is None:
+            return
+        batch, targets = judged.batch, bundle.model.targets
+        scored_at = now_us()
+        yield (
+            "risk_scores",
+            risk_rows(
+                night,
+                targets,
+                batch,
+                judged.assessed,
+                judged.scored,
+                judged.scope_flags,
+                scored_at,
+                bundle.reference_group,
+            ),
+        )
+        yield "input_receipts", receipt_rows(night, batch)
+        yield "rejects", reject_rows(night, batch.rejects)
+        yield (
+            "explanations",
+            modality_rows(
+                night.run_id,
+                targets,
+                bundle.model.modalities,
+                batch.subject_id,
+                judged.assessed.contribution,
+                judged.scored,
+            ),
+        )
+
+
+def affordable(plan: FeaturePlan, subjects: int) -> int:
+    """How many subjects to hold at a time, at most `subjects`, so that their pixels take 256 MiB at most.
+
+    Example:
+        >>> affordable(FeaturePlan({"image": ImagePlan(("DX",), None, None, size=1024)}), 2048)
+        64
+    """
+    pixels = sum(spec.size**2 for spec in plan.modalities.values() if isinstance(spec, ImagePlan))
+    return min(subjects, max(1, _CHUNK_PIXELS // pixels)) if pixels else subjects
+
+
+def tasks_of(kind: str, subjects: NDArray[np.int64], size: int, moment: int) -> list[Task]:
+    """Subjects, ascending, cut into parts of at most `size`."""
+    return [Task(kind, k, subjects[at : at + size], moment) for k, at in enumerate(range(0, len(subjects), size))]
+
+
+def joined_content(parts: Sequence[dict[str, Any]]) -> Content:
+    """Digest of the risks of all parts, from what their makers wrote of them."""
+    total = Content()
+    for about in parts:
+        total += Content(*about["content"])
+    return total
+
+

@@ -1,0 +1,92 @@
+"""What a night would do and how long it would take, without writing anything (`riskpred score --dry-run`)."""
+
+import time
+from dataclasses import dataclass
+
+from riskpred.model.threads import one_thread
+from riskpred.records.warehouse import Warehouse
+from riskpred.score.chunk import judge_chunk
+from riskpred.score.compute import CHUNK_SIZE, affordable
+from riskpred.score.plan import iso, latest_valid
+from riskpred.score.prepare import Prepared, Request, prepare
+from riskpred.score.timing import Stopwatch
+
+_MEASURED = 4
+"""Chunks that are judged to measure the rate; the first one, which warms up, does not count."""
+
+_COPIED_PER_SECOND = 500e6
+"""Bytes of the published file copied a second: a plain disk; a faster one is better news."""
+
+_WRITTEN_PER_SECOND = 2e6
+"""Rows a second that one core inserts and verifies (tests/benchmarks/night)."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A night as planned.
+
+    to_compute, to_carry: subjects.   model_seconds: wall, on `workers` processes, from a rate measured now on some of
+    the subjects; copy_seconds: of the published file and of rows, from usual rates.   promotion: what the ledger would
+    say.   notes: what `score` would say before it starts.
+    """
+
+    run_id: str
+    as_of: str
+    subjects: int
+    to_compute: int
+    to_carry: int
+    carried_from: str | None
+    workers: int
+    subjects_per_second: float | None
+    model_seconds: float
+    copy_seconds: float
+    promotion: str
+    notes: tuple[str, ...]
+
+
+def forecast(request: Request) -> Forecast:
+    """Plan the night that `score` would run with the same request. Raises: as `prepare`."""
+    notes: list[str] = []
+    with one_thread(), Warehouse.open(request.warehouse, request.image_root) as source:
+        prepared = prepare(source, request, notes.append)
+        rate = _rate(source, prepared)
+    size = request.into.stat().st_size if request.into.exists() else 0
+    risks = len(prepared.bundle.model.targets)
+    rows = prepared.everyone * risks * (1 + len(prepared.bundle.model.modalities))
+    tasks = -(-len(prepared.to_compute) // request.settings.part_size)
+    workers = max(1, min(request.settings.worker_count, tasks))
+    return Forecast(
+        run_id=prepared.night.run_id,
+        as_of=iso(prepared.night.as_of),
+        subjects=prepared.everyone,
+        to_compute=len(prepared.to_compute),
+        to_carry=len(prepared.standing.subject_id),
+        carried_from=prepared.standing.run_id,
+        workers=workers,
+        subjects_per_second=None if rate is None else round(rate, 1),
+        model_seconds=0.0 if rate is None else round(len(prepared.to_compute) / rate / workers, 1),
+        copy_seconds=round(size / _COPIED_PER_SECOND + rows / _WRITTEN_PER_SECOND, 1),
+        promotion=prepared.promotion.text,
+        notes=tuple(notes),
+    )
+
+
+def _rate(source: Warehouse, prepared: Prepared) -> float | None:
+    """Subjects a second that one process reads and judges; None where there are none to compute."""
+    size = affordable(prepared.bundle.plan, CHUNK_SIZE)
+    some = prepared.to_compute[: size * _MEASURED]
+    done, began = 0, time.monotonic()
+    for at, chunk in enumerate(source.chunks(size, some)):
+        judge_chunk(
+            prepared.bundle,
+            source,
+            chunk,
+            prepared.night.as_of,
+            latest_valid(prepared.night, chunk.subject_id),
+            Stopwatch(),
+        )
+        if at == 0 and len(some) > size:
+            done, began = 0, time.monotonic()
+            continue
+        done += len(chunk)
+    return done / (time.monotonic() - began) if done else None

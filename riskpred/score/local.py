@@ -1,0 +1,123 @@
+"""The local engine: makes a night's parts in this process, or in several, each with one thread."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from riskpred.errors import OutputError
+from riskpred.model.bundle import load_bundle
+from riskpred.model.threads import one_thread
+from riskpred.records.warehouse import Warehouse
+from riskpred.score.compute import Common, Maker, Task
+
+if TYPE_CHECKING:
+    from riskpred.model.bundle import Bundle
+
+OnDone = Callable[[int], None]
+"""Called with how many more subjects are done."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where another process finds what it needs."""
+
+    warehouse: Path
+    model: Path
+    image_root: Path | None
+
+
+def make_parts(
+    bundle: "Bundle",
+    source: Warehouse,
+    place: Place,
+    common: Common,
+    tasks: Sequence[Task],
+    workers: int,
+    on_done: OnDone,
+    say: Callable[[str], None],
+) -> None:
+    """Make every part; finished ones stay when this is interrupted.
+
+    Raises: OutputError, when the system killed worker processes twice (no memory left).
+    """
+    if min(workers, len(tasks)) > 1:
+        left = _in_processes(place, common, tasks, min(workers, len(tasks)), on_done)
+        if not left:
+            return
+        say(f"a worker process was killed (out of memory?); the {len(left):,} parts left are made one at a time")
+        left = _in_processes(place, common, left, 1, on_done)
+        if left:
+            raise OutputError(
+                f"worker processes were killed twice; {len(left):,} of {len(tasks):,} parts are not made.",
+                wanted="memory for one part at a time",
+                do="free memory or lower part_size, then run again: finished parts are kept",
+            )
+        return
+    maker = Maker(bundle, source, common)
+    with one_thread():
+        for task in tasks:
+            before = 0
+            for done in maker.make(task):
+                on_done(done - before)
+                before = done
+
+
+def _in_processes(
+    place: Place, common: Common, tasks: Sequence[Task], workers: int, on_done: OnDone
+) -> list[Task]:
+    """Make parts in worker processes; returns those that were not made because a worker was killed."""
+    made: set[int] = set()
+    # spawn: a fork of a process with threads (DuckDB, torch) may hang. Sent: paths and ids, no data of anyone.
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (place, common, os.getpid()))
+    try:
+        waiting: dict[Future[None], Task] = {pool.submit(_make, task): task for task in tasks}
+        while waiting:
+            ready, _ = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
+            for future in ready:
+                task = waiting.pop(future)
+                future.result()
+                made.add(task.number)
+                on_done(len(task.subjects))
+    except BrokenProcessPool:
+        return [task for task in tasks if task.number not in made]
+    finally:
+        for process in list((pool._processes or {}).values()):
+            if process.is_alive():
+                process.terminate()
+        pool.shutdown(wait=True, cancel_futures=True)
+    return []
+
+
+_maker: Maker | None = None
+
+
+def _start(place: Place, common: Common, parent: int) -> None:
+    global _maker
+    # Ctrl-C reaches the whole group: the parent hears it, and ends us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _die_with(parent)
+    threads = one_thread()
+    threads.__enter__()
+    source = Warehouse.open(place.warehouse, place.image_root)
+    _maker = Maker(load_bundle(place.model), source, common)
+
+
+def _die_with(parent: int) -> None:
+    """Have the system end this process when its parent is gone (Linux): nobody else would."""
+    signal_of_death = 1  # PR_SET_PDEATHSIG
+    ctypes.CDLL(None).prctl(signal_of_death, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _make(task: Task) -> None:
+    assert _maker is not None, "_start runs first"
+    for _ in _maker.make(task):
+        pass

@@ -1,0 +1,91 @@
+"""Decides a night before any model work: which bundle, whether it may be used, whom to compute and whom to carry."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from riskpred import __version__
+from riskpred.config.night import NightConfig
+from riskpred.errors import OutputError
+from riskpred.features.fits import check_fits
+from riskpred.model.bundle import load_bundle
+from riskpred.records.warehouse import Warehouse
+from riskpred.score.carry import Standing, standing
+from riskpred.score.plan import NUMERIC_PATH, Night, plan_night
+from riskpred.score.promotion import Promotion, judge_promotion
+
+if TYPE_CHECKING:
+    from riskpred.model.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the caller asked of a night; `score.run.score` says what each means."""
+
+    warehouse: Path
+    model: Path
+    into: Path
+    as_of: int | None
+    settings: NightConfig
+    image_root: Path | None
+    rescore: bool
+    force: bool
+
+    def __post_init__(self) -> None:
+        if self.into.resolve() == self.warehouse.resolve():
+            raise OutputError(
+                f"{self.into}: is the warehouse itself.",
+                wanted="another file for the scores",
+                do="give another --into",
+            )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A night as planned. everyone: subjects in the warehouse; to_compute: ids, ascending; the others are carried."""
+
+    night: Night
+    bundle: "Bundle"
+    promotion: Promotion
+    standing: Standing
+    everyone: int
+    to_compute: NDArray[np.int64]
+
+    def parts_plan(self, settings: NightConfig, batch_size: int) -> dict[str, Any]:
+        """All that decides what the parts of this night hold: parts of another plan are of no use."""
+        return {
+            "run_id": self.night.run_id,
+            "riskpred": __version__,
+            "max_score_age_days": self.night.max_score_age_days,
+            "carried_from": self.standing.run_id,
+            "carried": len(self.standing.subject_id),
+            "to_compute": len(self.to_compute),
+            "part_size": settings.part_size,
+            "explain": settings.explain,
+            "batch_size": batch_size,
+        }
+
+
+def prepare(source: Warehouse, request: Request, say: Callable[[str], None]) -> Prepared:
+    """Plan the night.
+
+    Args: say: receives what an operator should know, in sentences.
+    Raises: BundleError (does not fit the warehouse, no passed evaluation), OutputError (`into` is no scores file).
+    """
+    settings = request.settings
+    bundle = load_bundle(request.model)
+    check_fits(bundle.plan, source)
+    promotion = judge_promotion(bundle, settings.promotion, request.force)
+    if promotion.forced:
+        say(promotion.text)
+    night = plan_night(source, bundle, request.as_of, NUMERIC_PATH, settings.max_score_age_days)
+    subject_id, digest = source.subject_digests()
+    found = standing(request.into, night, subject_id, digest)
+    if request.rescore:
+        found = Standing(found.run_id, np.empty(0, dtype=np.int64), found.nights)
+    to_compute = np.setdiff1d(subject_id, found.subject_id, assume_unique=True)
+    return Prepared(night, bundle, promotion, found, len(subject_id), to_compute)
