@@ -61,7 +61,8 @@ def evaluate(
 ) -> None:
     """Discrimination, accuracy and calibration with 90 % intervals, by outcome, horizon and what was there.
 
-    Refuses a split that holds people the bundle, or a bundle it is compared with, was trained on (exit 12).
+    Refuses a split that holds people the bundle, or a bundle it is compared with, was trained on (exit 12). Keeps its
+    figures in BUNDLE/evaluation.json, by which `riskpred score` judges whether the bundle may publish risks.
 
     Example: riskpred evaluate bundle/ warehouse.duckdb --against last-year/ --into evaluation.html
     """
@@ -71,6 +72,7 @@ def evaluate(
     from riskpred.evaluate.in_place import refuse_place
     from riskpred.evaluate.page import page, write_page
     from riskpred.evaluate.predictions import refuse_other_table, write_predictions
+    from riskpred.evaluate.record import record
     from riskpred.evaluate.summary import summarise, text_table
     from riskpred.evaluate.transport import compare_site, is_external, text_of, view
     from riskpred.evaluate.truth import with_truth
@@ -89,8 +91,8 @@ def evaluate(
     with Shown() as progress:
         with Warehouse.open(warehouse, image_root) as opened:
             alone = modalities or truth is not None
-            evaluated = gather(model, opened, split, progress, single_modalities=alone)
-            evaluated = with_others(model, evaluated, opened, against or (), progress)
+            gathered, here = gather(model, opened, split, progress, single_modalities=alone), opened.site
+            evaluated = with_others(model, gathered, opened, against or (), progress)
             kept = evaluated.prediction_time is None  # the bundle's own people: of no other site
             if external or (is_external(model, opened) and not kept):
                 site = compare_site(model, evaluated, opened, seed, progress)
@@ -98,6 +100,7 @@ def evaluate(
         if truth is not None:
             evaluated = with_truth(evaluated, truth)
         judged, rows = measured(evaluated, seed=seed, progress=progress)
+    typer.echo(record(model, gathered, rows, here, seed), err=True)
     if predictions is not None:
         write_predictions(evaluated, predictions)
     extra = {"site": view(site)} if site else {}

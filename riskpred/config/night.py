@@ -44,7 +44,7 @@ class PromotionRules(Strict):
         0.5, ge=0, lt=1, description="the lower end of the 90 % interval of uno_c (auc: known at once) lies above"
     )
     observed_over_expected: tuple[float, float] = Field(
-        (0.5, 2.0), description="the 90 % interval of observed over expected, exp(citl), reaches into this range"
+        (0.5, 2.0), description="observed over expected incidence lies within this range; above 1: risks are too low"
     )
     ipa_reaches: float = Field(
         0.0, lt=1, description="the upper end of the 90 % interval of ipa is at least this: no worse than no model"

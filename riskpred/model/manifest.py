@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from riskpred.errors import BundleError, OutputError
+from riskpred.model.evaluation import is_evaluation
 from riskpred.records.schema import schema_version
 
 FORMAT: Final = 4
@@ -130,6 +131,8 @@ def manifest_digest(manifest: dict[str, Any]) -> str:
 def verify(folder: Path, required: Set[str]) -> dict[str, Any]:
     """The manifest, once it and every file have the bytes that were written, and exactly the required files are there.
 
+    An evaluation.json may lie beside them: it names the bundle, not the bundle it.
+
     Args:
         required: names of a bundle's files, without manifest.json.
 
@@ -152,7 +155,11 @@ def verify(folder: Path, required: Set[str]) -> dict[str, Any]:
 
 def _same_files(folder: Path, required: Set[str], listed: Set[str]) -> None:
     """Raises: BundleError, unless the required, the listed and the regular files of the folder are the same."""
-    there = {path.name: path.is_file() for path in folder.iterdir() if path.name != MANIFEST}
+    there = {
+        path.name: path.is_file()
+        for path in folder.iterdir()
+        if path.name != MANIFEST and not (is_evaluation(path.name) and path.is_file())
+    }
     for name in sorted(required | listed | there.keys()):
         if name not in required:
             wanted, got = (

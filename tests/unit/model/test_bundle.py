@@ -148,6 +148,23 @@ def test_a_changed_byte_in_any_file_is_refused_by_name(contents: Contents, tmp_p
     load_bundle(tmp_path / "b")
 
 
+def test_an_evaluation_may_lie_in_a_bundle_and_changes_it_not(contents: Contents, tmp_path: Path) -> None:
+    write_bundle(tmp_path / "b", contents)
+    before = load_bundle(tmp_path / "b").sha256
+    for name in ("evaluation.json", ".evaluation.json.ab12cd_4"):
+        (tmp_path / "b" / name).write_text("{}")
+    assert load_bundle(tmp_path / "b").sha256 == before
+    for name in ("evaluation.html", ".evaluation.json.tmp"):
+        (tmp_path / "b" / name).write_text("{}")
+        with pytest.raises(BundleError, match=name):
+            load_bundle(tmp_path / "b")
+        (tmp_path / "b" / name).unlink()
+    (tmp_path / "b" / "evaluation.json").unlink()
+    (tmp_path / "b" / "evaluation.json").mkdir()
+    with pytest.raises(BundleError, match=r"evaluation\.json"):
+        load_bundle(tmp_path / "b")
+
+
 def test_every_byte_of_the_manifest_is_protected(contents: Contents, tmp_path: Path) -> None:
     write_bundle(tmp_path / "b", contents)
     path = tmp_path / "b" / "manifest.json"

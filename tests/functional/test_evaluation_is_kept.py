@@ -1,0 +1,58 @@
+"""`riskpred evaluate` leaves its figures in the bundle, which stays the same; its own predictions it does not."""
+
+import json
+import shutil
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from riskpred.cli import main
+from riskpred.config.night import PromotionRules
+from riskpred.errors import BundleError
+from riskpred.model.bundle import load_bundle
+from riskpred.score.promotion import judge_promotion
+
+
+@pytest.fixture
+def bundle(tiny, tmp_path: Path) -> Path:
+    """A copy of the bundle that nobody has evaluated."""
+    copy = tmp_path / "bundle"
+    shutil.copytree(tiny.bundle, copy)
+    (copy / "evaluation.json").unlink(missing_ok=True)
+    return copy
+
+
+def test_held_out_people_are_kept_and_judged(tiny, bundle: Path, capsys) -> None:
+    before = load_bundle(bundle)
+    with pytest.raises(BundleError, match="not evaluated"):
+        judge_promotion(before, PromotionRules(), "tiny")
+    assert main(["evaluate", str(bundle), str(tiny.warehouse), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert set(json.loads(out)) == {"metrics"}
+    assert "evaluation.json: kept; for publishing risks the bundle does not pass the default rules" in err
+    after = load_bundle(bundle)
+    assert after.sha256 == before.sha256
+    (kept,) = json.loads((bundle / "evaluation.json").read_text())["evaluations"]
+    assert (kept["bundle_sha256"], kept["site"], kept["split"]) == (before.sha256, "tiny", "held_out")
+    # 45 held-out people have too few events: the ledger would say so.
+    with pytest.raises(BundleError, match="people with the outcome, at least 20 wanted"):
+        judge_promotion(after, PromotionRules(), "tiny")
+
+
+def test_another_sites_people_are_kept_beside(tiny, bundle: Path, tmp_path: Path, capsys) -> None:
+    elsewhere = tmp_path / "w.duckdb"
+    shutil.copy(tiny.warehouse, elsewhere)
+    with duckdb.connect(str(elsewhere)) as connection:
+        connection.execute("UPDATE ingests SET site = 'elsewhere'")
+    for warehouse, more in ((tiny.warehouse, ()), (elsewhere, ("--split", "everyone"))):
+        assert main(["evaluate", str(bundle), str(warehouse), "--json", *more]) == 0
+    capsys.readouterr()
+    kept = json.loads((bundle / "evaluation.json").read_text())["evaluations"]
+    assert [(one["site"], one["split"]) for one in kept] == [("tiny", "held_out"), ("elsewhere", "everyone")]
+
+
+def test_a_bundles_own_predictions_are_not(tiny, bundle: Path, capsys) -> None:
+    assert main(["evaluate", str(bundle), str(tiny.warehouse), "--split", "out_of_fold", "--json"]) == 0
+    assert "evaluation not kept with the bundle" in capsys.readouterr().err
+    assert not (bundle / "evaluation.json").exists()
