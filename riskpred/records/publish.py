@@ -70,7 +70,7 @@ def staged(
         staging = folder / f".{target.name}.{os.getpid()}.staging"
         connection = None
         try:
-            _refuse_unless_replaceable(target)
+            refuse_unless_replaceable(target)
             remove_leftovers(target)  # under the lock: whoever wrote them is gone
             if from_published and target.exists():
                 shutil.copyfile(target, staging)
@@ -165,7 +165,8 @@ def _locked_error(target: Path, got: str) -> OutputError:
     )
 
 
-def _refuse_unless_replaceable(target: Path) -> None:
+def refuse_unless_replaceable(target: Path) -> None:
+    """Raises: OutputError, when the target is there and is no DuckDB file, or open for writing in another program."""
     if not target.exists():
         return
     try:
@@ -183,7 +184,7 @@ def _refuse_unless_replaceable(target: Path) -> None:
 
 def _publish(staging: Path, target: Path) -> None:
     assert not Path(f"{staging}.wal").exists(), "a checkpointed, closed file leaves no write-ahead log"
-    _refuse_unless_replaceable(target)
+    refuse_unless_replaceable(target)
     descriptor = os.open(staging, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)

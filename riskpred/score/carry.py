@@ -10,28 +10,17 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection
 from numpy.typing import NDArray
 
-from riskpred.records.schema import table_schema
-from riskpred.records.warehouse import connect_readonly
+from riskpred.features.batch import NO_USABLE_INPUT
+from riskpred.records.schema import table_schema, tables
 from riskpred.score.content import Content, stored_content
 from riskpred.score.plan import Night, iso
-from riskpred.score.store import Store, refuse_foreign, refuse_foreign_file
-
-CARRIED_TABLES: Final = (
-    "eligibility",
-    "risk_scores",
-    "input_receipts",
-    "explanations",
-    "evidence",
-    "findings",
-    "pseudonyms",
-    "rejects",
-    "feature_bins",
-)
+from riskpred.score.store import Store, open_published
 
 _STILL_STANDS: Final = """
     SELECT t.subject_id
     FROM tonight t JOIN (
-        SELECT subject_id, any_value(subject_digest) AS subject_digest, bool_or(status = 'rejected') AS rejected,
+        SELECT subject_id, any_value(subject_digest) AS subject_digest, 
+               bool_or(status = 'rejected' AND reason IS DISTINCT FROM $no_input) AS rejected,
                min(valid_until) AS valid_until, max(prediction_time) AS prediction_time
         FROM eligibility WHERE run_id = $run GROUP BY subject_id
     ) e ON e.subject_id = t.subject_id AND e.subject_digest = t.digest
@@ -59,24 +48,23 @@ class Standing:
 def standing(scores: Path, night: Night, subject_id: NDArray[np.int64], digest: pa.Array) -> Standing:
     """Who of tonight's subjects need not be computed.
 
-    Subjects whose input was refused last night are computed anew: what could not be read may be readable tonight.
+    Subjects whose input was refused last night are computed anew: what could not be read may be readable tonight. Those
+    who had no input at all stay as they are: an input would change their digest.
 
     Args: subject_id, digest: of everyone in the warehouse, `Warehouse.subject_digests`.
     Raises: OutputError, when `scores` is there and is no scores file.
     """
     nobody = np.empty(0, dtype=np.int64)
-    refuse_foreign_file(scores)
     if not scores.exists():
         return Standing(None, nobody, 0)
-    connection = connect_readonly(scores, "a scores file written by riskpred")
+    connection = open_published(scores)
     try:
-        refuse_foreign(connection, scores)
         nights = connection.execute("SELECT count(*) FROM runs WHERE status = 'published'").fetchall()[0][0]
         run_id = _carrying_from(connection, night)
         if run_id is None:
             return Standing(None, nobody, nights)
         connection.register("tonight", pa.table({"subject_id": subject_id, "digest": digest}))
-        found = connection.sql(_STILL_STANDS, params={"run": run_id, "as_of": iso(night.as_of)}).to_arrow_table()
+        found = connection.sql(_STILL_STANDS, params={"run": run_id, "as_of": iso(night.as_of), "no_input": NO_USABLE_INPUT}).to_arrow_table()
         return Standing(run_id, found.column(0).to_numpy(), nights)
     finally:
         connection.close()
@@ -108,7 +96,7 @@ def carry_over(store: Store, source: str, run_id: str, subject_id: NDArray[np.in
     connection.execute("CREATE TEMP TABLE carried_subjects AS SELECT subject_id FROM carried_now")
     connection.unregister("carried_now")
     try:
-        for table in CARRIED_TABLES:
+        for table in carried_tables():
             columns = ", ".join(_carried(table, name) for name in table_schema("scores", table).names)
             connection.execute(
                 f'INSERT INTO "{table}" SELECT {columns} FROM "{table}" WHERE run_id = $source AND subject_id IN '
@@ -122,6 +110,13 @@ def carry_over(store: Store, source: str, run_id: str, subject_id: NDArray[np.in
         )
     finally:
         connection.execute("DROP TABLE carried_subjects")
+
+
+def carried_tables() -> tuple[str, ...]:
+    """Tables whose rows belong to a subject and a night."""
+    return tuple(
+        table for table in tables("scores") if {"run_id", "subject_id"} <= set(table_schema("scores", table).names)
+    )
 
 
 _UNLESS: Final = {"rejects": " AND reason <> 'incomplete_row'"}

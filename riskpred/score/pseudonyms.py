@@ -9,7 +9,7 @@ import numpy as np
 from duckdb import DuckDBPyConnection
 from numpy.typing import NDArray
 
-from riskpred.records.warehouse import connect_readonly
+from riskpred.score.store import open_published
 
 SALT = "pseudonym_salt"
 
@@ -18,7 +18,7 @@ def published_salt(scores: Path) -> bytes | None:
     """The salt in the published file; None where there is no file yet."""
     if not scores.exists():
         return None
-    connection = connect_readonly(scores, "a scores file written by riskpred")
+    connection = open_published(scores)
     try:
         found = connection.execute("SELECT secret FROM secrets WHERE name = ?", [SALT]).fetchall()
         return bytes(found[0][0]) if found else None

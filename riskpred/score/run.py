@@ -204,6 +204,9 @@ class _Night:
                     raise _Refused(found)
                 self._progress.step("verify", 1, 1)
                 self._progress.step("publish", 0, 1)
+        except AssertionError:
+            parts.remove()  # what breaks a promise must not be used again
+            raise
         except _Refused as no:
             with staged(request.into, settings.duckdb_memory, held=held, from_published=True) as connection:
                 write_refusal(connection, request.into, no.found.ledger, parts.salt)

@@ -10,7 +10,9 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
 from riskpred.errors import InputError, OutputError
+from riskpred.records.publish import refuse_unless_replaceable
 from riskpred.records.schema import check_columns, table_schema, tables
+from riskpred.records.warehouse import connect_readonly
 
 _MAGIC = b"DUCK"  # at byte 8 of every DuckDB file
 
@@ -21,10 +23,24 @@ REPLACED: Final = "(replaced)"
 """Run_id of the rows of a night while that same night is made anew from them."""
 
 
-def refuse_foreign_file(scores: Path) -> None:
-    """Raises: OutputError, when the file is there and is no DuckDB file: riskpred does not overwrite it."""
-    if not scores.exists():
-        return
+def open_published(scores: Path) -> DuckDBPyConnection:
+    """The published scores file, read-only; it must be there.
+
+    Raises: OutputError, when it is no scores file of this version, or locked: it is what will be written.
+    """
+    _refuse_foreign_file(scores)
+    refuse_unless_replaceable(scores)
+    connection = connect_readonly(scores, "a scores file written by riskpred")
+    try:
+        refuse_foreign(connection, scores)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _refuse_foreign_file(scores: Path) -> None:
+    """Raises: OutputError, when the file is no DuckDB file: riskpred does not overwrite it."""
     with scores.open("rb") as stream:
         if stream.read(12)[8:] != _MAGIC:
             raise OutputError(
@@ -75,9 +91,7 @@ class Store:
         self.connection = connection
         # Rows of one night need no order among themselves, and two threads write twice as fast without it.
         connection.execute("SET preserve_insertion_order = false")
-        if connection.execute("SELECT count(*) FROM duckdb_tables() WHERE NOT internal").fetchall()[0][0]:
-            refuse_foreign(connection, scores)
-        elif scores.exists():
+        if scores.exists():
             refuse_foreign(connection, scores)
         else:
             for table in tables("scores"):

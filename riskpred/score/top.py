@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from riskpred.records.warehouse import connect_readonly
 from riskpred.score.carry import Standing, top_of
 from riskpred.score.chunk import EXPLAINED_AT_ONCE
 from riskpred.score.compute import REASONS, Task
+from riskpred.score.store import open_published
 
 
 def top_tasks(scores: Path, found: Standing, made: Sequence[dict[str, Any]], count: int, as_of: int) -> list[Task]:
@@ -22,7 +22,7 @@ def top_tasks(scores: Path, found: Standing, made: Sequence[dict[str, Any]], cou
     """
     ranked = [(score, subject, as_of, False) for about in made for subject, score in about["top"]]
     if found.run_id is not None and len(found.subject_id) and count:
-        connection = connect_readonly(scores, "a scores file written by riskpred")
+        connection = open_published(scores)
         try:
             carried = top_of(connection, found.run_id, found.subject_id, count)
         finally:

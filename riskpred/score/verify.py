@@ -124,7 +124,7 @@ def _modality_keys(
 
 def _other_keys(connection: DuckDBPyConnection, run: dict[str, object]) -> list[str]:
     broken = []
-    for table, where in (("input_receipts", ""), ("explanations", "AND level = 'feature'"), ("evidence", "")):
+    for table, where in (("input_receipts", ""), ("explanations", "AND level = 'feature'"), ("findings", "")):
         key = [f'"{name}"' for name in table_schema("scores", table).key]
         count, distinct = connection.execute(
             f'SELECT count(*), count(DISTINCT hash({", ".join(key)})) FROM "{table}" WHERE run_id = $run {where}', run

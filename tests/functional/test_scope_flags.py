@@ -99,9 +99,10 @@ def test_flags_are_names_in_one_order_and_hold_no_value_of_a_patient(nights: tup
 def test_the_same_night_by_other_chunks_has_the_same_flags(
     tiny: Any, nights: tuple[Path, Path], tmp_path: Path
 ) -> None:
+    from riskpred.config.night import NightConfig
     from riskpred.score.run import score
 
-    score(tiny.warehouse, tiny.bundle, tmp_path / "s.duckdb", explain=0, batch_size=7, chunk_size=31)
+    score(tiny.warehouse, tiny.bundle, tmp_path / "s.duckdb", settings=NightConfig(explain=0), force=True, batch_size=7, chunk_size=31)
     flags = "SELECT subject_id, outcome, horizon_years, scope_flags FROM risk_scores ORDER BY ALL"
     assert asked(tmp_path / "s.duckdb", flags) == asked(nights[0], flags)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from riskpred.config.night import NightConfig
 from riskpred.score.run import NightSummary, score
 
 
@@ -17,9 +18,11 @@ def night(
 
     def run(warehouse: Path, into: Path, seed: int = 1, **options: Any) -> NightSummary:
         bundle = options.pop("bundle", None) or random_bundle(seed)
-        monkeypatch.setattr("riskpred.score.run.load_bundle", lambda _: bundle)
+        monkeypatch.setattr("riskpred.score.prepare.load_bundle", lambda _: bundle)
         monkeypatch.setattr("riskpred.score.explain_run.load_bundle", lambda _: bundle)
-        return score(warehouse, Path("bundle"), into, **{"as_of": as_of_us, "explain": 5} | options)
+        changed = {name: options.pop(name) for name in list(options) if name in NightConfig.model_fields}
+        settings = NightConfig().overridden(**{"explain": 5, "workers": 1} | changed)
+        return score(warehouse, Path("bundle"), into, settings=settings, **{"as_of": as_of_us, "force": True} | options)
 
     return run
 

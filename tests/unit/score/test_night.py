@@ -70,7 +70,7 @@ def test_seen_in_training_is_flagged_at_the_same_site(
     assert flags == [(101, ["seen_in_training"]), (102, ["seen_in_training"])]
 
 
-def test_the_same_night_twice_gives_identical_rows(
+def test_the_same_night_again_gives_identical_rows(
     tmp_path: Path, small_hospital: Any, night: Night, rows: Rows
 ) -> None:
     warehouse, into = small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb"
@@ -81,7 +81,7 @@ def test_the_same_night_twice_gives_identical_rows(
         "input_receipts": "SELECT * FROM input_receipts ORDER BY ALL",
     }
     before = {name: rows(into, sql) for name, sql in tables.items()}
-    second = night(warehouse, into)
+    second = night(warehouse, into, rescore=True)
     assert second.ledger["run_id"] == first.ledger["run_id"]
     assert second.ledger["content_digest"] == first.ledger["content_digest"]
     assert rows(into, "SELECT count(*) FROM runs") == [(1,)]
@@ -237,7 +237,8 @@ def test_validity_ends_with_the_window_or_after_thirty_days(
     into = tmp_path / "scores.duckdb"
     night(small_hospital.write("w.duckdb"), into, explain=0)
     days = rows(into, "SELECT DISTINCT date_diff('day', prediction_time, valid_until) FROM eligibility ORDER BY 1 DESC")
-    assert days[0] == (30,)
+    assert 27 <= days[0][0] < 30, "spread over the thirty days"
+    assert len(days) > 20
     unborn = rows(into, "SELECT DISTINCT valid_until::VARCHAR FROM eligibility WHERE subject_id = 198")
     assert unborn == [("2026-01-10 00:00:00",)], "the entry that is already recorded makes it eligible that day"
 

@@ -27,29 +27,49 @@ class Faulty:
             raise self.error
 
 
+PARTS = ".scores.duckdb.parts"
+
+
 def _files(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    """Every file but the finished parts of an unfinished night."""
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.name != PARTS
+    }
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_a_fault_at_any_stage_leaves_the_old_file_as_it_was(
+def test_a_fault_at_any_stage_leaves_the_old_file_and_the_next_run_goes_on(
     tmp_path: Path, small_hospital: Any, night: Night, as_of_us: int, error: type[BaseException]
 ) -> None:
     warehouse, into = small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb"
-    calm = Faulty(0, error)
-    night(warehouse, into, progress=calm, explain=1)
-    before, stages = _files(tmp_path), len(calm.steps) - 1
+    options: dict[str, Any] = {"explain": 1, "part_size": 16, "as_of": as_of_us + 1, "rescore": True}
+    night(warehouse, into, explain=1)
+    before, calm = _files(tmp_path), Faulty(0, error)
+    (tmp_path / "other").mkdir()
+    whole = night(warehouse, tmp_path / "other" / "scores.duckdb", progress=calm, **options).ledger
+    (tmp_path / "other" / "scores.duckdb").unlink()
+    (tmp_path / "other").rmdir()
+    stages = len(calm.steps) - 1
     assert {"score", "explain", "verify", "publish"} <= set(calm.steps)
+    resumed = []
     # The very last step comes when the file is already in place.
-    for at in range(1, stages) if error is KeyboardInterrupt else (2, stages - 1):
+    for at in range(1, stages) if error is KeyboardInterrupt else (3, stages - 1):
         faulty = Faulty(at, error)
         with pytest.raises(error):
-            night(warehouse, into, progress=faulty, explain=1, as_of=as_of_us + 1)
+            night(warehouse, into, progress=faulty, **options)
         assert _files(tmp_path) == before, f"changed by a fault at step {at} ({faulty.steps[-1]})"
+        copy = tmp_path / "copy.duckdb"
+        copy.write_bytes(into.read_bytes())
+        again = night(warehouse, into, **options)
+        assert again.ledger["content_digest"] == whole["content_digest"], at
+        assert not (tmp_path / PARTS).exists()
+        resumed.append(again.resumed)
+        copy.replace(into)
+    assert sorted(set(resumed)) == [0, 16, 32, 48, 64] if error is KeyboardInterrupt else max(resumed) == 64
 
 
 @pytest.mark.parametrize("table", ["eligibility", "risk_scores", "evidence"])
-def test_a_fault_while_writing_a_table_leaves_nothing(
+def test_a_fault_while_writing_a_table_publishes_nothing(
     tmp_path: Path, small_hospital: Any, night: Night, monkeypatch: pytest.MonkeyPatch, table: str
 ) -> None:
     from riskpred.score.store import Store
@@ -64,7 +84,7 @@ def test_a_fault_while_writing_a_table_leaves_nothing(
     monkeypatch.setattr(Store, "append", failing)
     with pytest.raises(MemoryError):
         night(small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [PARTS]
 
 
 def test_a_file_held_by_another_process_is_exit_15(tmp_path: Path, small_hospital: Any, night: Night) -> None:
@@ -156,24 +176,27 @@ def test_each_broken_promise_is_seen(tmp_path: Path, small_hospital: Any, night:
 def test_a_row_that_breaks_a_promise_stops_the_night(
     tmp_path: Path, small_hospital: Any, night: Night, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from riskpred.score import run, verify
+    from riskpred.score import assemble, verify
 
-    def harmed(connection: Any, run_id: str) -> None:
+    def harmed(connection: Any, run_id: str, expected: Any) -> Any:
         connection.execute("UPDATE risk_scores SET risk_high = 2")
-        verify.verify_rows(connection, run_id)
+        return verify.verify_rows(connection, run_id, expected)
 
-    monkeypatch.setattr(run, "verify_rows", harmed)
+    monkeypatch.setattr(assemble, "verify_rows", harmed)
     with pytest.raises(AssertionError, match="not published"):
         night(small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb", explain=0)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [], "parts that broke a promise are not used again"
 
 
+@pytest.mark.parametrize("carried", [False, True])
 def test_a_row_lost_after_the_commit_is_noticed(
-    tmp_path: Path, small_hospital: Any, night: Night, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, small_hospital: Any, night: Night, monkeypatch: pytest.MonkeyPatch, carried: bool
 ) -> None:
     from riskpred.score.store import Store
 
-    commit = Store.commit
+    warehouse, into = small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb"
+    night(warehouse, into, explain=0)
+    before, commit = _files(tmp_path), Store.commit
 
     def losing(self: Store) -> None:
         commit(self)
@@ -181,5 +204,5 @@ def test_a_row_lost_after_the_commit_is_noticed(
 
     monkeypatch.setattr(Store, "commit", losing)
     with pytest.raises(AssertionError, match="content_digest"):
-        night(small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb", explain=0)
-    assert list(tmp_path.iterdir()) == []
+        night(warehouse, into, explain=0, rescore=not carried)
+    assert _files(tmp_path) == before
