@@ -13,7 +13,8 @@ from riskpred.progress import Progress, Silent
 from riskpred.records.chunk import STATIC
 from riskpred.records.cohort import cohort
 from riskpred.records.image_path import image_file
-from riskpred.records.warehouse import COMPLETE_IMAGE, Warehouse
+from riskpred.records.image_table import COMPLETE_IMAGE
+from riskpred.records.warehouse import Warehouse
 
 MEANINGS = {
     "non_finite_values": "values that are no finite number; read as null",
@@ -22,6 +23,7 @@ MEANINGS = {
     "subjects_without_split": "subjects that subject_splits does not name",
     "unknown_splits": "rows of subject_splits that are not train, tuning or held_out",
     "events_unsorted": "events do not lie in subject order: every pass sorts first",
+    "digests_stale": "the file was changed after the ingest: its digests are read anew, slowly",
     "mixed_units": "codes with values in more than one unit: no model takes them",
     "future_times": "events and images later than today",
     "images_missing": "images whose file is not under the image root",

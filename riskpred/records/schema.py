@@ -1,6 +1,7 @@
 """Loads schemas/: the one source of every table's DDL, Arrow schema, validation and documentation."""
 
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Literal
 
@@ -66,9 +67,16 @@ class TableSchema(Strict):
         """Arrow schema, columns in order."""
         return pa.schema([pa.field(c.name, _ARROW[c.type], nullable=c.nullable) for c in self.columns])
 
-    def ddl(self, name: str | None = None) -> str:
-        """CREATE TABLE statement for DuckDB. The key is verified by query, not at insert: that is 1.6 x faster."""
-        columns = ", ".join(f'"{c.name}" {_SQL[c.type]}{"" if c.nullable else " NOT NULL"}' for c in self.columns)
+    def ddl(self, name: str | None = None, types: Mapping[str, str] | None = None) -> str:
+        """CREATE TABLE statement for DuckDB. The key is verified by query, not at insert: that is 1.6 x faster.
+
+        Args:
+            types: column -> DuckDB type in place of the schema's: an ENUM made for a column of text.
+        """
+        types = types or {}
+        columns = ", ".join(
+            f'"{c.name}" {types.get(c.name, _SQL[c.type])}{"" if c.nullable else " NOT NULL"}' for c in self.columns
+        )
         return f'CREATE TABLE "{name or self.table}" ({columns})'
 
 

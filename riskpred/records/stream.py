@@ -1,6 +1,6 @@
 """Cuts the warehouse's event rows into chunks of subjects: sorted, flat arrays, in memory that does not grow."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from riskpred.records.chunk import STATIC
+from riskpred.records.compiled import compiled
 
-_LAST = np.iinfo(np.int32).max
+_LAST = np.int32(np.iinfo(np.int32).max)
 
 
 @dataclass(frozen=True)
@@ -38,21 +38,62 @@ class Rows:
             self.unit[start:end],
         )
 
+    def only(self, keep: NDArray[np.bool_]) -> "Rows":
+        return Rows(
+            self.subject[keep],
+            self.time[keep],
+            self.code[keep],
+            self.value[keep],
+            self.text.filter(pa.array(keep)),
+            self.unit[keep],
+        )
 
-def decoded(batch: pa.RecordBatch, codes: pa.Array, units: pa.Array) -> Rows:
-    """Arrow columns (subject_id, time in microseconds, code, numeric_value, text_value, unit) -> arrays."""
-    subject, time, code, value, text, unit = batch.columns
-    numbers = value.to_numpy(zero_copy_only=False)
-    if not (finite := np.isfinite(numbers)).all():
-        numbers = np.where(finite, numbers, np.nan)
-    return Rows(
-        subject.to_numpy(),
-        pc.fill_null(time, int(STATIC)).to_numpy(),
-        pc.index_in(code, value_set=codes).to_numpy(),
-        numbers,
-        text,
-        pc.fill_null(pc.index_in(unit, value_set=units), -1).to_numpy(),
-    )
+
+class Places:
+    """Where the texts of an Arrow column stand in a list: an ENUM's or a dictionary's own indices are translated."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = pa.array(texts, pa.string())
+        self._dictionary: pa.Array | None = None
+        self._places = np.full(1, -1, dtype=np.int32)
+
+    def of(self, column: pa.Array) -> NDArray[np.int32]:
+        """Place of each text; -1 for null, and for a text that is not in the list."""
+        index, dictionary = encoded(column)
+        if self._dictionary is None or not self._dictionary.equals(dictionary):
+            # All batches of an ENUM column come with the same dictionary: it is looked up once.
+            found = pc.fill_null(pc.index_in(dictionary.cast(pa.string()), value_set=self._texts), -1)
+            self._dictionary = dictionary
+            self._places = np.append(found.to_numpy(), np.int32(-1)).astype(np.int32)
+        return self._places[index]
+
+
+def encoded(column: pa.Array) -> tuple[NDArray[np.int32], pa.Array]:
+    """Index of each text in an array of the texts there are, -1 for null; and that array."""
+    if column.null_count == len(column):
+        return np.full(len(column), -1, dtype=np.int32), pa.array([], pa.string())
+    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    index = coded.indices
+    if index.null_count:
+        index = pc.fill_null(index.cast(pa.int32()), -1)
+    return index.to_numpy().astype(np.int32, copy=False), coded.dictionary
+
+
+class Decoder:
+    """Turns Arrow columns (subject_id, time in microseconds, code, numeric_value, text_value, unit) into arrays.
+
+    Time has no null: see chunk.STATIC. Codes and units come as text or as dictionary (ENUM).
+    """
+
+    def __init__(self, codes: Sequence[str], units: Sequence[str]) -> None:
+        self._codes, self._units = Places(codes), Places(units)
+
+    def rows(self, batch: pa.RecordBatch) -> Rows:
+        subject, time, code, value, text, unit = batch.columns
+        numbers = value.to_numpy(zero_copy_only=False)
+        if np.isinf(numbers).any():
+            numbers = np.where(np.isinf(numbers), np.nan, numbers)
+        return Rows(subject.to_numpy(), time.to_numpy(), self._codes.of(code), numbers, text, self._units.of(unit))
 
 
 class RowFeed:
@@ -94,11 +135,14 @@ def joined(parts: list[Rows]) -> Rows:
 
 def text_index(text: pa.Array) -> tuple[tuple[str, ...], NDArray[np.int32]]:
     """Texts of a chunk in sorted order, and each row's index into them, -1 for null."""
-    if text.null_count == len(text):
-        return (), np.full(len(text), -1, dtype=np.int32)
-    texts = sorted(pc.unique(text.drop_null()).to_pylist())
-    index = pc.index_in(text, value_set=pa.array(texts, text.type))
-    return tuple(texts), pc.fill_null(index, -1).to_numpy().astype(np.int32)
+    index, found = encoded(text)
+    if not len(found):
+        return (), index
+    names: list[str] = found.to_pylist()
+    by = sorted(range(len(names)), key=names.__getitem__)
+    place = np.full(len(names) + 1, -1, dtype=np.int32)
+    place[by] = np.arange(len(names), dtype=np.int32)
+    return tuple(names[i] for i in by), place[index]
 
 
 def order(rows: Rows, text: NDArray[np.int32]) -> NDArray[np.int64] | None:
@@ -106,11 +150,45 @@ def order(rows: Rows, text: NDArray[np.int32]) -> NDArray[np.int64] | None:
 
     Nulls stand first in time and last in the three others, as in DuckDB.
     """
-    value = np.where(np.isnan(rows.value), np.inf, rows.value)  # no infinity is left: see decoded()
+    if _is_sorted(rows.subject, rows.time, rows.code, rows.value, text, rows.unit):
+        return None
+    value = np.where(np.isnan(rows.value), np.inf, rows.value)  # no infinity is left: see Decoder
     texts = np.where(text < 0, _LAST, text)
     units = np.where(rows.unit < 0, _LAST, rows.unit)
-    keys = (rows.subject, rows.time, rows.code, value, texts, units)
-    fine = np.ones(max(len(value) - 1, 0), dtype=bool)
-    for key in reversed(keys):
-        fine = (key[1:] > key[:-1]) | ((key[1:] == key[:-1]) & fine)
-    return None if fine.all() else np.lexsort(tuple(reversed(keys)))
+    return np.lexsort((units, texts, value, rows.code, rows.time, rows.subject))
+
+
+@compiled
+def _is_sorted(
+    subject: NDArray[np.int64],
+    time: NDArray[np.int64],
+    code: NDArray[np.int32],
+    value: NDArray[np.float64],
+    text: NDArray[np.int32],
+    unit: NDArray[np.int32],
+) -> bool:
+    for i in range(1, len(subject)):
+        if subject[i] != subject[i - 1]:
+            if subject[i] < subject[i - 1]:
+                return False
+        elif time[i] != time[i - 1]:
+            if time[i] < time[i - 1]:
+                return False
+        elif code[i] != code[i - 1]:
+            if code[i] < code[i - 1]:
+                return False
+        else:
+            one = np.inf if np.isnan(value[i - 1]) else value[i - 1]
+            two = np.inf if np.isnan(value[i]) else value[i]
+            if one != two:
+                if two < one:
+                    return False
+            else:
+                # As unsigned numbers, -1 (null) is the largest.
+                one_text, two_text = np.uint32(text[i - 1]), np.uint32(text[i])
+                if one_text != two_text:
+                    if two_text < one_text:
+                        return False
+                elif np.uint32(unit[i]) < np.uint32(unit[i - 1]):
+                    return False
+    return True

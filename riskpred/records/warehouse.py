@@ -1,14 +1,13 @@
 """Opens a warehouse read-only and reads it in subject order, one chunk of subjects at a time."""
 
-import hashlib
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 import numpy as np
@@ -17,24 +16,27 @@ from numpy.typing import NDArray
 
 from riskpred.errors import InputError
 from riskpred.records.chunk import STATIC, ImageRow, SubjectChunk
-from riskpred.records.digest import combined, subject_digests
-from riskpred.records.image_path import image_file
+from riskpred.records.connection import connect_readonly, tables_of
+from riskpred.records.contents import (
+    EventsDigests,
+    code_names,
+    has_contents,
+    kept_codes,
+    kept_contents,
+    kept_digests,
+    made_digests,
+    unit_names,
+)
+from riskpred.records.digest import Lanes, hex_texts, joined_digests, whole_digest
+from riskpred.records.event_table import CodeRow, EventTable
+from riskpred.records.file_state import HeldFile
+from riskpred.records.image_table import COMPLETE_IMAGE, ImageTable
 from riskpred.records.schema import check_columns, table_schema
-from riskpred.records.stream import RowFeed, Rows, decoded, joined, order, text_index
+from riskpred.records.stream import Decoder, RowFeed, Rows, joined, order, text_index
 
 REQUIRED = ("events", "images", "subject_splits")
 SPLITS = ("train", "tuning", "held_out")
 _NEVER_NULL = {"events": ("subject_id", "code"), "subject_splits": ("subject_id", "split")}
-_OF_AN_IMAGE = ("image_id", "subject_id", "image_type", "path")
-COMPLETE_IMAGE = " AND ".join(f"{name} IS NOT NULL" for name in _OF_AN_IMAGE)
-"""SQL condition on `images`: the rows that are read. The others cost themselves alone: see `incomplete_images`."""
-_BATCH = 131_072
-
-
-@dataclass(frozen=True)
-class _Code:
-    count: int
-    units: tuple[str | None, ...]
 
 
 class Warehouse:
@@ -43,11 +45,17 @@ class Warehouse:
     A value that is no finite number is read as null; `problems` counts those and whatever else is wrong.
     """
 
-    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection, image_root: Path | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        connection: duckdb.DuckDBPyConnection,
+        image_root: Path | None,
+        held: HeldFile | None = None,
+    ) -> None:
         self.path = path
-        self._connection = connection
-        self._tables = _tables(connection)
-        self._spill: tempfile.TemporaryDirectory[str] | None = None
+        self._connection, self._held = connection, held
+        self._tables = tables_of(connection)
+        self._kept = kept_contents(connection, self._tables, held.state() if held else None)
         self._check_schema()
         ingest = self._ingest()
         self.study: str | None = ingest["study"]
@@ -55,6 +63,10 @@ class Warehouse:
         self.as_of: int | None = ingest["as_of"]
         self._data_until: int | None = ingest["data_until"]
         self.image_root = image_root or Path(ingest["image_root"] or path.resolve().parent)
+        self._spill = tempfile.TemporaryDirectory(prefix="riskpred-")
+        self._limit_memory()
+        self._events = EventTable(connection, self._tables["events"])
+        self._images = ImageTable(connection, self._tables["images"], self.image_root)
 
     @classmethod
     def open(cls, path: Path, image_root: Path | None = None) -> "Warehouse":
@@ -68,17 +80,25 @@ class Warehouse:
         """
         if image_root is not None and not image_root.is_dir():
             raise InputError(f"{image_root}: no such folder.", wanted="the image root", do="correct --image-root")
-        connection = connect_readonly(path, "a warehouse written by `riskpred ingest`")
+        held = HeldFile(path) if path.is_file() else None
+        connection = None
         try:
-            return cls(path, connection, image_root)
+            connection = connect_readonly(path, "a warehouse written by `riskpred ingest`")
+            return cls(path, connection, image_root, held)
         except BaseException:
-            connection.close()
+            # DuckDB first: closing the other descriptor would end its lock.
+            if connection is not None:
+                connection.close()
+            if held is not None:
+                held.close()
             raise
 
     def close(self) -> None:
         self._connection.close()
-        if self._spill:
-            self._spill.cleanup()
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+        self._spill.cleanup()
 
     def __enter__(self) -> "Warehouse":
         return self
@@ -86,45 +106,58 @@ class Warehouse:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
+    @property
+    def contents(self) -> Literal["kept", "stale", "absent"]:
+        """Where digests, codes and order come from: kept by ingest, or read anew from the events.
+
+        kept: the file is as ingest left it.   stale: it was changed since (or has a write-ahead log, or an older
+        release made it), so what ingest kept is not believed.   absent: another tool made it and kept nothing.
+        """
+        if self._kept is not None:
+            return "kept"
+        return "stale" if has_contents(self._tables) else "absent"
+
     @cached_property
-    def _dictionary(self) -> dict[str, _Code]:
-        found: dict[str, tuple[int, set[str | None]]] = {}
-        self._non_finite = 0
-        sql = (
-            f"SELECT code, {self._unit}, count(*), count(numeric_value),"
-            " count(*) FILTER (NOT isfinite(numeric_value)) FROM events GROUP BY ALL"
-        )
-        for code, unit, count, numbers, odd in self._rows(sql):
-            before, units = found.get(code, (0, set()))
-            found[code] = (before + count, units | ({unit} if numbers else set()))
-            self._non_finite += odd
-        return {
-            code: _Code(count, tuple(sorted(units, key=lambda unit: (unit is not None, unit or ""))))
-            for code, (count, units) in sorted(found.items())
-        }
+    def _code_rows(self) -> list[CodeRow]:
+        return kept_codes(self._connection) if self._kept else self._events.code_rows()
 
     @cached_property
     def codes(self) -> tuple[str, ...]:
         """Codes of the events, sorted by text: what SubjectChunk.code indexes."""
-        return tuple(self._dictionary)
+        return code_names(self._code_rows)
 
     @cached_property
     def code_counts(self) -> dict[str, int]:
-        return {code: entry.count for code, entry in self._dictionary.items()}
+        counts = dict.fromkeys(self.codes, 0)
+        for row in self._code_rows:
+            counts[row.code] += row.events
+        return counts
 
     @cached_property
     def code_units(self) -> dict[str, tuple[str | None, ...]]:
         """Distinct units of each code's numeric values; None stands for values without a unit."""
-        return {code: entry.units for code, entry in self._dictionary.items()}
+        units: dict[str, tuple[str | None, ...]] = dict.fromkeys(self.codes, ())
+        for row in self._code_rows:
+            if row.numeric_values:
+                units[row.code] += (row.unit,)
+        return units
+
+    @cached_property
+    def _digests(self) -> EventsDigests:
+        if self._kept:
+            return kept_digests(self._connection, self._kept.clustered)
+        return made_digests(self._events, self._code_rows, self._images.subjects())
 
     @cached_property
     def subject_ids(self) -> NDArray[np.int64]:
         """Ascending ids of everyone with an event or a row of images, be it incomplete. Shape: (S,)."""
+        if self._kept or "_digests" in self.__dict__:
+            return self._digests.subject_id
         sql = (
             "SELECT DISTINCT subject_id::BIGINT FROM (SELECT subject_id FROM events UNION ALL"
             " SELECT subject_id FROM images WHERE subject_id IS NOT NULL)"
         )
-        column = self._connection.sql(sql).to_arrow_table().column(0)
+        column = self._connection.cursor().sql(sql).to_arrow_table().column(0)
         # A null would turn every id into a float, and large ids into other people's.
         assert not column.null_count, "_check_schema refuses events without a subject_id"
         return np.sort(column.to_numpy())
@@ -142,19 +175,20 @@ class Warehouse:
         """End of follow-up, UTC microseconds: of the ingest, else the latest event; STATIC if no event is dated."""
         if self._data_until is not None:
             return self._data_until
-        latest = self._rows("SELECT epoch_us(max(time)) FROM events")[0][0]
-        return int(STATIC) if latest is None else int(latest)
+        latest = self._kept.latest_time if self._kept else self._events.latest_time()
+        return int(STATIC) if latest is None else latest
 
     @cached_property
     def clustered(self) -> bool:
         """Whether events lie in ascending subject order; if not, every pass sorts first (slower, not wrong)."""
-        last = np.iinfo(np.int64).min
-        for batch in self._connection.cursor().sql("SELECT subject_id FROM events").to_arrow_reader(1_000_000):
-            subject = batch.column(0).to_numpy()
-            if len(subject) and (subject[0] < last or (subject[1:] < subject[:-1]).any()):
-                return False
-            last = subject[-1] if len(subject) else last
-        return True
+        if self._kept:
+            return self._kept.clustered
+        return self._digests.clustered if "_digests" in self.__dict__ else self._events.is_clustered()
+
+    @property
+    def digests_stale(self) -> bool:
+        """Whether the digests that ingest kept could not be used, so that all events were read to make them anew."""
+        return self.contents == "stale"
 
     @cached_property
     def problems(self) -> dict[str, int]:
@@ -162,17 +196,17 @@ class Warehouse:
 
         non_finite_values are read as null. images_incomplete: rows of images left out, see `incomplete_images`.
         duplicate_image_ids, subjects_without_split, unknown_splits: as named.
-        events_unsorted: 1 where every pass has to sort.
+        events_unsorted: 1 where every pass has to sort.   digests_stale: 1 where `contents` is stale.
         """
-        self._dictionary  # noqa: B018  (counts the non-finite values)
         names = ", ".join(f"'{name}'" for name in SPLITS)
         found = {
-            "non_finite_values": self._non_finite,
+            "non_finite_values": sum(row.non_finite for row in self._code_rows),
             "images_incomplete": self._one(f"SELECT count(*) FROM images WHERE NOT ({COMPLETE_IMAGE})"),
             "duplicate_image_ids": self._one("SELECT count(image_id) - count(DISTINCT image_id) FROM images"),
             "subjects_without_split": len(set(self.subject_ids.tolist()) - self.splits().keys()),
             "unknown_splits": self._one(f"SELECT count(*) FROM subject_splits WHERE split NOT IN ({names})"),
             "events_unsorted": int(not self.clustered),
+            "digests_stale": int(self.digests_stale),
         }
         return {name: count for name, count in found.items() if count}
 
@@ -182,18 +216,7 @@ class Warehouse:
         Returns: (row_key, subject_id or None, field) of each; row_key: the image_id, or where that is null the number
             of the row, the first being 1; field: the column that is null, or several with commas between.
         """
-        rows = self._rows(
-            f"SELECT number, {', '.join(_OF_AN_IMAGE)} FROM (SELECT *, row_number() OVER () AS number FROM images)"
-            f" WHERE NOT ({COMPLETE_IMAGE}) ORDER BY number"
-        )
-        return [
-            (
-                str(number if values[0] is None else values[0]),
-                values[1],
-                ", ".join(name for name, value in zip(_OF_AN_IMAGE, values, strict=True) if value is None),
-            )
-            for number, *values in rows
-        ]
+        return self._images.incomplete()
 
     def splits(self) -> dict[int, str]:
         """Split of each subject: train, tuning, held_out; {} where the table is empty.
@@ -229,8 +252,9 @@ class Warehouse:
             wanted = np.intersect1d(wanted, np.asarray(subjects, dtype=np.int64))
         if not len(wanted):
             return
-        events = RowFeed(self._event_rows(wanted))
-        images = self._image_rows(wanted)
+        decoder = Decoder(self.codes, self._unit_texts)
+        events = RowFeed(self._events.rows(wanted, self.subject_ids, self.clustered, decoder))
+        images = self._images.rows(wanted)
         ahead = next(images, None)
         for first in range(0, len(wanted), size):
             ids = wanted[first : first + size]
@@ -240,12 +264,21 @@ class Warehouse:
                 ahead = next(images, None)
             yield self._chunk(ids, joined(events.upto(int(ids[-1]))), near)
 
+    def subject_digests(self) -> tuple[NDArray[np.int64], pa.Array]:
+        """Digest of everyone's events and images, without reading events where `contents` is kept.
+
+        Returns: subject_id, shape (S,), ascending; S strings of 32 hex characters, the same as
+            digest.subject_digests gives for the subjects' chunks.
+        """
+        return self._digests.subject_id, hex_texts(self._subject_lanes)
+
     def digest(self) -> str:
         """Digest over the content of events and images: 32 hex characters, whatever the order of rows."""
-        running = hashlib.blake2b(digest_size=16)
-        for chunk in self.chunks(8192):
-            combined(chunk.subject_id, subject_digests(chunk), running)
-        return running.hexdigest()
+        return whole_digest(self._digests.subject_id, self._subject_lanes)
+
+    @cached_property
+    def _subject_lanes(self) -> Lanes:
+        return joined_digests(self._digests.lanes, self._images.digest_sums(self._digests.subject_id))
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Rows of a read-only query, for reports on the warehouse itself."""
@@ -256,26 +289,21 @@ class Warehouse:
         return tuple(self._tables.get(table, ()))
 
     def _chunk(self, ids: NDArray[np.int64], rows: Rows, images: list[ImageRow]) -> SubjectChunk:
-        keep = np.isin(rows.subject, ids)
-        if not keep.all():
-            rows = Rows(
-                rows.subject[keep],
-                rows.time[keep],
-                rows.code[keep],
-                rows.value[keep],
-                rows.text.filter(pa.array(keep)),
-                rows.unit[keep],
-            )
+        begin = np.searchsorted(rows.subject, ids, side="left")
+        end = np.searchsorted(rows.subject, ids, side="right")
+        if (end - begin).sum() < len(rows.subject):
+            # Others stand between the wanted.
+            edges = np.zeros(len(rows.subject) + 1, dtype=np.int8)
+            edges[begin] += 1
+            np.subtract.at(edges, end, 1)
+            rows = rows.only(np.cumsum(edges[:-1]) > 0)
         texts, text = text_index(rows.text)
         by = order(rows, text)
         pick = slice(None) if by is None else by
-        seen: dict[int, list[ImageRow]] = {int(subject): [] for subject in ids}
-        for image in images:
-            if image.subject_id in seen:
-                seen[image.subject_id].append(image)
+        of_subject = {subject: tuple(found) for subject, found in groupby(images, attrgetter("subject_id"))}
         return SubjectChunk(
             subject_id=ids,
-            start=np.searchsorted(rows.subject[pick], np.append(ids, np.iinfo(np.int64).max)).astype(np.int64),
+            start=np.concatenate([[0], np.cumsum(end - begin)]).astype(np.int64),
             time=rows.time[pick],
             code=rows.code[pick],
             numeric_value=rows.value[pick],
@@ -283,59 +311,26 @@ class Warehouse:
             codes=self.codes,
             texts=texts,
             units=self._single_units,
-            images=tuple(tuple(found) for found in seen.values()),
+            images=tuple(of_subject.get(subject, ()) for subject in ids.tolist()) if images else ((),) * len(ids),
             unit=rows.unit[pick],
             unit_texts=self._unit_texts,
         )
 
     @cached_property
     def _unit_texts(self) -> tuple[str, ...]:
-        rows = self._rows(f"SELECT DISTINCT {self._unit} FROM events")
-        return tuple(sorted(unit for (unit,) in rows if unit is not None))
+        return unit_names(self._code_rows)
 
     @cached_property
     def _single_units(self) -> tuple[str | None, ...]:
-        return tuple(entry.units[0] if len(entry.units) == 1 else None for entry in self._dictionary.values())
+        return tuple(units[0] if len(units) == 1 else None for units in self.code_units.values())
 
-    @property
-    def _unit(self) -> str:
-        return "unit" if "unit" in self._tables["events"] else "NULL::VARCHAR"
-
-    def _event_rows(self, wanted: NDArray[np.int64]) -> Iterator[Rows]:
-        text = "text_value" if "text_value" in self._tables["events"] else "NULL::VARCHAR"
-        number = "numeric_value" if "numeric_value" in self._tables["events"] else "NULL::FLOAT"
-        # A join with the wanted subjects would lose the order; the range alone is skipped by DuckDB's zone maps.
-        sql = (
-            f"SELECT subject_id::BIGINT, epoch_us(time), code::VARCHAR, {number}::DOUBLE, {text}, {self._unit}"
-            f" FROM events WHERE subject_id BETWEEN {wanted[0]} AND {wanted[-1]}"
-        )
-        if not self.clustered:
-            self._spill_to_disk()
-            sql += " ORDER BY subject_id"
-        codes = pa.array(self.codes, pa.string())
-        units = pa.array(self._unit_texts, pa.string())
-        for batch in self._connection.cursor().sql(sql).to_arrow_reader(_BATCH):
-            yield decoded(batch, codes, units)
-
-    def _image_rows(self, wanted: NDArray[np.int64]) -> Iterator[ImageRow]:
-        sha256 = "sha256" if "sha256" in self._tables["images"] else "NULL::VARCHAR"
-        sql = (
-            f"SELECT image_id, subject_id::BIGINT, epoch_us(time), image_type, path, {sha256} FROM images"
-            f" WHERE subject_id BETWEEN {wanted[0]} AND {wanted[-1]} AND {COMPLETE_IMAGE}"
-            " ORDER BY subject_id, time NULLS FIRST, image_id, path, image_type"
-        )
-        batches = self._connection.cursor().sql(sql).to_arrow_reader(_BATCH)
-        for row in chain.from_iterable(zip(*(c.to_pylist() for c in b.columns), strict=True) for b in batches):
-            image_id, subject, time, kind, path, digest = row
-            stamp = None if digest else self._stamp(path)
-            yield ImageRow(image_id, subject, int(STATIC) if time is None else time, kind, path, digest, stamp)
-
-    def _stamp(self, path: str) -> str:
-        found = image_file(self.image_root, path)
-        if isinstance(found, str):
-            return found
-        state = found.stat()
-        return f"{state.st_size} {state.st_mtime_ns}"
+    def _limit_memory(self) -> None:
+        """What does not fit goes to disk, and not beside a read-only file: there may be no room or right to write."""
+        self._connection.execute("SET temp_directory = ?", [self._spill.name])
+        if self._kept and self._kept.clustered:
+            # Nothing large is sorted. Left alone, DuckDB would keep every block of the file that was read once.
+            threads = self._one("SELECT current_setting('threads')")
+            self._connection.execute("SET memory_limit = ?", [f"{64 * (threads + 1)}MiB"])
 
     def _check_schema(self) -> None:
         absent = [name for name in REQUIRED if name not in self._tables]
@@ -351,8 +346,11 @@ class Warehouse:
             if name in self._tables:
                 check_columns(table_schema("warehouse", name), self._tables[name], str(self.path))
         for table, names in _NEVER_NULL.items():
+            if table == "events" and self._kept:
+                continue  # ingest has checked these rows, and they are as it left them
             self._refuse_rows(table, {f"without {name}": f"{name} IS NULL" for name in names})
-        self._refuse_rows("events", {"with an infinite time": "isinf(time)"})
+        if not self._kept:
+            self._refuse_rows("events", {"with an infinite time": "isinf(time)"})
 
     def _refuse_rows(self, table: str, conditions: dict[str, str]) -> None:
         """Raises: InputError, when one of the SQL conditions holds for a row; the keys say it in words."""
@@ -380,51 +378,8 @@ class Warehouse:
             )
         return dict(zip(names, rows[0], strict=True)) if rows else dict.fromkeys(names)
 
-    def _spill_to_disk(self) -> None:
-        if self._spill is None:
-            # Beside a read-only file there may be no room or no right to write.
-            self._spill = tempfile.TemporaryDirectory(prefix="riskpred-")
-            self._connection.execute("SET temp_directory = ?", [self._spill.name])
-
     def _rows(self, sql: str) -> list[tuple[Any, ...]]:
         return self._connection.cursor().execute(sql).fetchall()
 
     def _one(self, sql: str) -> int:
         return int(self._rows(sql)[0][0])
-
-
-def connect_readonly(path: Path, what: str) -> duckdb.DuckDBPyConnection:
-    """Open a DuckDB file read-only, without extensions. `what` names it in errors.
-
-    Raises: InputError: missing, locked by a writer, not a DuckDB file.
-    """
-    if not path.is_file():
-        got = "a folder" if path.is_dir() else None
-        raise InputError(f"{path}: no such file.", wanted=what, got=got, do="check the path")
-    try:
-        connection = duckdb.connect(str(path), read_only=True)
-    except duckdb.Error as error:
-        # The text decides which of our sentences is said; it is never shown: it may hold data.
-        if "lock" in str(error).lower() or isinstance(error, duckdb.ConnectionException):
-            raise InputError(
-                f"{path}: locked: another program has it open for writing.",
-                wanted=what,
-                do="wait for that program or close it, then run again",
-            ) from None
-        raise InputError(
-            f"{path}: not readable as a DuckDB file ({type(error).__name__}).", wanted=what, do="check the path"
-        ) from None
-    for setting in ("autoinstall_known_extensions", "autoload_known_extensions"):
-        connection.execute(f"SET {setting} = false")
-    return connection
-
-
-def _tables(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
-    sql = (
-        "SELECT table_name, column_name, data_type FROM duckdb_columns()"
-        " WHERE NOT internal AND database_name = current_database() ORDER BY ALL"
-    )
-    tables: dict[str, dict[str, str]] = {}
-    for table, column, kind in connection.execute(sql).fetchall():
-        tables.setdefault(table, {})[column] = kind
-    return tables

@@ -14,6 +14,8 @@ from riskpred.config.ingest import IngestConfig
 from riskpred.config.study import load_ingest
 from riskpred.errors import ConfigError, InputError, OutputError
 from riskpred.progress import Progress, Silent
+from riskpred.records.connection import connect_readonly
+from riskpred.records.contents import write_contents
 from riskpred.records.ingest.account import SourceCount, check_limits
 from riskpred.records.ingest.identifiers import SUBJECT, hashed_identifier
 from riskpred.records.ingest.intake import Books, Intake, Lookups
@@ -23,7 +25,7 @@ from riskpred.records.ingest.staging import Staging
 from riskpred.records.ingest.times import microseconds
 from riskpred.records.publish import staged
 from riskpred.records.splits import assigned
-from riskpred.records.warehouse import REQUIRED, connect_readonly
+from riskpred.records.warehouse import REQUIRED
 
 _COUNTS = ("rows", "facts", "events", "images", "rejects", "missing", "repeats", "ignored")
 
@@ -92,6 +94,7 @@ def run_ingest(
                 intake.take(file, lookups, root, progress)
             _refuse_empty(found, books, intake)
         summary = _finish(config, into, root, books, splits, progress)
+        write_contents(connection)  # last: it holds for the file as it is now
     return summary
 
 

@@ -11,7 +11,7 @@ import polars as pl
 
 from riskpred.config.ingest import ROW, SourceTable
 from riskpred.errors import InputError
-from riskpred.records.warehouse import connect_readonly
+from riskpred.records.connection import connect_readonly
 
 BATCH = 100_000
 _DUCKDB = (".duckdb", ".db")

@@ -85,6 +85,36 @@ def test_a_restriction_to_subjects(make_warehouse) -> None:
         assert list(warehouse.chunks(10, np.array([99]))) == []
 
 
+@pytest.mark.parametrize("stored", ["in subject order", "in no order"])
+def test_few_among_many_are_the_same_whichever_way_they_are_read(
+    make_warehouse, monkeypatch: pytest.MonkeyPatch, stored: str
+) -> None:
+    events = [
+        (s, when, f"LAB//{kind}", s + 0.5, None, "u") for s in range(60) for when in (None, D1, D2) for kind in "AB"
+    ]
+    images = [(f"i{s}", s, D1, "CR", f"{s}.png", "f" * 64) for s in range(0, 60, 3)]
+    if stored == "in no order":
+        events.sort(key=lambda event: (event[2], -event[0]))
+    wanted = np.array([58, 3, 4, 21, 99])
+    with Warehouse.open(make_warehouse(events, images)) as warehouse:
+        found = []
+        for sparse, band in ((1000, 32_768), (1, 32_768), (1, 2)):
+            monkeypatch.setattr("riskpred.records.event_table._SPARSE", sparse)
+            monkeypatch.setattr("riskpred.records.event_table._BAND", band)
+            monkeypatch.setattr("riskpred.records.image_table._BAND", band)
+            chunks = list(warehouse.chunks(3, wanted))
+            assert [chunk.subject_id.tolist() for chunk in chunks] == [[3, 4, 21], [58]]
+            found.append(
+                [
+                    (*(column.tolist() for column in (c.start, c.time, c.code, c.numeric_value, c.unit)), c.images)
+                    for c in chunks
+                ]
+            )
+        assert found[0] == found[1] == found[2]
+        assert found[0][0][0] == [0, 6, 12, 18]
+        assert [len(images) for images in found[0][0][-1]] == [1, 0, 1]
+
+
 def test_every_part_of_a_record_is_in_its_digest(make_warehouse) -> None:
     event, image = (D1, "LAB//A", 1.5, "x", "mg/dL"), ("i", D1, "CR", "a.png", "0" * 64)
     changes: list[tuple[tuple[object, ...], tuple[object, ...]]] = [(event, image), (event, image)]
@@ -215,6 +245,19 @@ def test_a_row_of_images_without_a_value_costs_that_row_alone(make_warehouse) ->
         assert found["images"] == {"DX": 1}
         assert found["problems"]["images_incomplete"] == 4
         assert found["problems"].keys() <= MEANINGS.keys()
+
+
+def test_codes_and_units_may_be_enums_with_values_in_any_order(make_warehouse) -> None:
+    path = make_warehouse(EVENTS, IMAGES)
+    with Warehouse.open(path) as warehouse:
+        before, digest = flat(warehouse, 2), warehouse.digest()
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TYPE c AS ENUM ('UNUSED', 'SURVEY//RACE', 'LAB//B', 'LAB//A', 'GENDER//F')")
+        connection.execute("CREATE TYPE u AS ENUM ('mg/dL', 'g/L')")
+        connection.execute("ALTER TABLE events ALTER code TYPE c; ALTER TABLE events ALTER unit TYPE u")
+    with Warehouse.open(path) as warehouse:
+        assert warehouse.codes == ("GENDER//F", "LAB//A", "LAB//B", "SURVEY//RACE")
+        assert (flat(warehouse, 2), warehouse.digest()) == (before, digest)
 
 
 def test_optional_columns_may_be_absent_and_others_there(make_warehouse) -> None:
