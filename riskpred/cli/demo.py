@@ -65,11 +65,13 @@ def run_demo(folder: Path, subjects: int | None, seed: int, progress: "Progress"
     Raises: OutputError, when `folder` holds something that is not a demo, or cannot be written.
     """
     from riskpred.cli.demo_summary import summarise
+    from riskpred.config.night import NightConfig
     from riskpred.config.simulation import load_hospital
     from riskpred.config.study import load_model_config
     from riskpred.evaluate.gather import gather
     from riskpred.evaluate.metrics import metrics
     from riskpred.evaluate.page import page, write_page
+    from riskpred.evaluate.record import record
     from riskpred.evaluate.truth import with_truth
     from riskpred.fit.run import fit
     from riskpred.records.ingest import run_ingest
@@ -100,12 +102,14 @@ def run_demo(folder: Path, subjects: int | None, seed: int, progress: "Progress"
         model = fit(STUDY, warehouse, bundle, seed=seed, progress=progress)
     with timed("evaluate"):
         with Warehouse.open(warehouse) as opened:
-            evaluated = gather(model, opened, None, progress, single_modalities=True)
-        evaluated = with_truth(evaluated, folder / "truth.parquet")
+            gathered, site = gather(model, opened, None, progress, single_modalities=True), opened.site
+        evaluated = with_truth(gathered, folder / "truth.parquet")
         rows = metrics(evaluated, seed=seed, progress=progress)
+        record(model, gathered, rows, site, seed)
         write_page(page(evaluated, rows), folder / "evaluation.html")
     with timed("score"):
-        score(warehouse, bundle, scores, explain=EXPLAINED, progress=progress)
+        # Forced: a demo of few people shows its pages, too; the ledger says whether the evaluation was passed.
+        score(warehouse, bundle, scores, settings=NightConfig(explain=EXPLAINED), force=True, progress=progress)
     with timed("report"):
         report = write_report(scores, folder / "report", progress=progress)
     return summarise(folder, number, seed, planted, checked, rows, report.index, seconds)

@@ -66,7 +66,7 @@ class Shown:
         """Rate and time left of a stage, where it has gone on long enough to tell."""
         began, before = self._began[stage]
         spent = time.monotonic() - began
-        if spent < 1 or done <= before or total is None:
+        if spent < 1 or done <= before or total is None or total == 1:
             return ""
         rate = (done - before) / spent
         left = f", about {(total - done) / rate:,.0f} s left" if done < total else ""

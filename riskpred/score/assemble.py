@@ -1,4 +1,4 @@
-"""Puts a night together in the staging file: retires old nights, loads parts, carries rows, verifies, writes the row."""
+"""Puts a night together in the staging file: retires old nights, loads parts, carries rows, verifies them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +48,10 @@ def assemble(
     settings: NightConfig,
     watch: Stopwatch,
 ) -> Assembled:
-    """Write the night into the staging copy of the published file, and check it. Raises: AssertionError: a broken row."""
+    """Write the night into the staging copy of the published file, and check it.
+
+    Raises: AssertionError, when a stored row breaks a promise.
+    """
     night, found = prepared.night, prepared.standing
     store = Store(connection, scores)
     with watch("retire old nights"):

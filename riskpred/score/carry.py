@@ -19,7 +19,7 @@ from riskpred.score.store import Store, open_published
 _STILL_STANDS: Final = """
     SELECT t.subject_id
     FROM tonight t JOIN (
-        SELECT subject_id, any_value(subject_digest) AS subject_digest, 
+        SELECT subject_id, any_value(subject_digest) AS subject_digest,
                bool_or(status = 'rejected' AND reason IS DISTINCT FROM $no_input) AS rejected,
                min(valid_until) AS valid_until, max(prediction_time) AS prediction_time
         FROM eligibility WHERE run_id = $run GROUP BY subject_id
@@ -64,7 +64,9 @@ def standing(scores: Path, night: Night, subject_id: NDArray[np.int64], digest: 
         if run_id is None:
             return Standing(None, nobody, nights)
         connection.register("tonight", pa.table({"subject_id": subject_id, "digest": digest}))
-        found = connection.sql(_STILL_STANDS, params={"run": run_id, "as_of": iso(night.as_of), "no_input": NO_USABLE_INPUT}).to_arrow_table()
+        found = connection.sql(
+            _STILL_STANDS, params={"run": run_id, "as_of": iso(night.as_of), "no_input": NO_USABLE_INPUT}
+        ).to_arrow_table()
         return Standing(run_id, found.column(0).to_numpy(), nights)
     finally:
         connection.close()

@@ -33,6 +33,11 @@ CHUNK_SIZE = 2048
 
 _CHUNK_PIXELS = 64 * 1024 * 1024
 
+_WORTH_SHARING = 8192
+"""Subjects from which on it pays to start processes."""
+
+_TOGETHER = 4
+
 RISKS, REASONS = "risks", "reasons"
 """Kinds of part: every row but feature reasons; feature reasons and evidence of the top subjects."""
 
@@ -180,8 +185,19 @@ def affordable(plan: FeaturePlan, subjects: int) -> int:
 
 
 def tasks_of(kind: str, subjects: NDArray[np.int64], size: int, moment: int) -> list[Task]:
-    """Subjects, ascending, cut into parts of at most `size`."""
-    return [Task(kind, k, subjects[at : at + size], moment) for k, at in enumerate(range(0, len(subjects), size))]
+    """Subjects, ascending, cut into equal parts of at most `size`: one, or 4, 8, 12, ... where there are many.
+
+    So several processes end together. How many processes there are does not enter: parts must be the same for every run.
+    Example:
+        >>> [len(task.subjects) for task in tasks_of("risks", np.arange(20_000), 16_384, 0)]
+        [5000, 5000, 5000, 5000]
+    """
+    if not len(subjects):
+        return []
+    parts = -(-len(subjects) // size)
+    if len(subjects) > _WORTH_SHARING:
+        parts = -(-parts // _TOGETHER) * _TOGETHER
+    return [Task(kind, k, some, moment) for k, some in enumerate(np.array_split(subjects, parts))]
 
 
 def joined_content(parts: Sequence[dict[str, Any]]) -> Content:
@@ -190,5 +206,3 @@ def joined_content(parts: Sequence[dict[str, Any]]) -> Content:
     for about in parts:
         total += Content(*about["content"])
     return total
-
-

@@ -69,7 +69,8 @@ def content_of(rows: Iterable[pa.RecordBatch]) -> Content:
         texts = [_hashed(batch.column(name)) for name in _TEXTS]
         times = batch.column("prediction_time").cast(pa.int64()).to_numpy(zero_copy_only=False)
         subject = batch.column("subject_id").to_numpy(zero_copy_only=False)
-        first, second, falling = _sums(subject, times, *numbers, *texts)
+        horizon, risk, low, high, reference, percentile = numbers
+        first, second, falling = _sums(subject, times, horizon, risk, low, high, reference, percentile, *texts)
         total += Content(batch.num_rows, int(first), int(second), int(falling))
     return total
 
@@ -110,7 +111,8 @@ def _hashed(column: pa.Array) -> NDArray[np.uint64]:
     known = [0 if not text else _hash(text) for text in column.dictionary.to_pylist()]
     table = np.array([*known, 0], dtype=np.uint64)
     place = pc.fill_null(column.indices.cast(pa.int32()), len(known)).to_numpy(zero_copy_only=False)
-    return table[place]
+    hashes: NDArray[np.uint64] = table[place]
+    return hashes
 
 
 def _hash(text: str) -> int:
@@ -151,10 +153,6 @@ def _sums(
         second += _mixed(row * _FACTORS[11] + risks[i])
         if i and subject[i] == subject[i - 1] and outcome[i] == outcome[i - 1]:
             up = 1.0 if horizon[i] > horizon[i - 1] else -1.0
-            if (
-                up * (risk[i] - risk[i - 1]) < 0
-                or up * (low[i] - low[i - 1]) < 0
-                or up * (high[i] - high[i - 1]) < 0
-            ):
+            if up * (risk[i] - risk[i - 1]) < 0 or up * (low[i] - low[i - 1]) < 0 or up * (high[i] - high[i - 1]) < 0:
                 falling += 1
     return first, second, falling

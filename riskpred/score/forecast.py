@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from riskpred.model.threads import one_thread
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.chunk import judge_chunk
-from riskpred.score.compute import CHUNK_SIZE, affordable
+from riskpred.score.compute import CHUNK_SIZE, RISKS, affordable, tasks_of
 from riskpred.score.plan import iso, latest_valid
 from riskpred.score.prepare import Prepared, Request, prepare
 from riskpred.score.timing import Stopwatch
@@ -53,7 +53,7 @@ def forecast(request: Request) -> Forecast:
     size = request.into.stat().st_size if request.into.exists() else 0
     risks = len(prepared.bundle.model.targets)
     rows = prepared.everyone * risks * (1 + len(prepared.bundle.model.modalities))
-    tasks = -(-len(prepared.to_compute) // request.settings.part_size)
+    tasks = len(tasks_of(RISKS, prepared.to_compute, request.settings.part_size, prepared.night.as_of))
     workers = max(1, min(request.settings.worker_count, tasks))
     return Forecast(
         run_id=prepared.night.run_id,

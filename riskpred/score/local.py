@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,9 +70,7 @@ def make_parts(
                 before = done
 
 
-def _in_processes(
-    place: Place, common: Common, tasks: Sequence[Task], workers: int, on_done: OnDone
-) -> list[Task]:
+def _in_processes(place: Place, common: Common, tasks: Sequence[Task], workers: int, on_done: OnDone) -> list[Task]:
     """Make parts in worker processes; returns those that were not made because a worker was killed."""
     made: set[int] = set()
     # spawn: a fork of a process with threads (DuckDB, torch) may hang. Sent: paths and ids, no data of anyone.
@@ -96,6 +95,8 @@ def _in_processes(
 
 
 _maker: Maker | None = None
+_for_life = ExitStack()
+"""What a worker process holds until it ends: dropped, one thread would become many again."""
 
 
 def _start(place: Place, common: Common, parent: int) -> None:
@@ -103,9 +104,8 @@ def _start(place: Place, common: Common, parent: int) -> None:
     # Ctrl-C reaches the whole group: the parent hears it, and ends us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with(parent)
-    threads = one_thread()
-    threads.__enter__()
-    source = Warehouse.open(place.warehouse, place.image_root)
+    _for_life.enter_context(one_thread())
+    source = _for_life.enter_context(Warehouse.open(place.warehouse, place.image_root))
     _maker = Maker(load_bundle(place.model), source, common)
 
 

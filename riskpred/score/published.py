@@ -66,7 +66,7 @@ def read_published(connection: DuckDBPyConnection, scores: Path, subject: int | 
 def _top(connection: DuckDBPyConnection, run_id: str, count: int) -> list[int]:
     """Highest percentile over outcomes at each outcome's longest horizon; ties by subject_id."""
     rows = connection.execute(
-        f"""
+        """
         WITH longest AS (
             SELECT outcome, max(horizon_years) AS horizon_years FROM risk_scores
             WHERE run_id = $run GROUP BY outcome

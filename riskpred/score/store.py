@@ -10,9 +10,9 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
 from riskpred.errors import InputError, OutputError
+from riskpred.records.connection import connect_readonly
 from riskpred.records.publish import refuse_unless_replaceable
 from riskpred.records.schema import check_columns, table_schema, tables
-from riskpred.records.warehouse import connect_readonly
 
 _MAGIC = b"DUCK"  # at byte 8 of every DuckDB file
 

@@ -46,7 +46,7 @@ def verify_rows(connection: DuckDBPyConnection, run_id: str, expected: Content |
 
     Returns: digest of the stored risks.
     """
-    run = {"run": run_id}
+    run: dict[str, object] = {"run": run_id}
     broken = _ranges(connection, run) + _keys(connection, run) + _contributions(connection, run)
     content = stored_content(connection, "run_id = $run", run)
     if content.falling:

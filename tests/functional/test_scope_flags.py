@@ -102,7 +102,15 @@ def test_the_same_night_by_other_chunks_has_the_same_flags(
     from riskpred.config.night import NightConfig
     from riskpred.score.run import score
 
-    score(tiny.warehouse, tiny.bundle, tmp_path / "s.duckdb", settings=NightConfig(explain=0), force=True, batch_size=7, chunk_size=31)
+    score(
+        tiny.warehouse,
+        tiny.bundle,
+        tmp_path / "s.duckdb",
+        settings=NightConfig(explain=0),
+        force=True,
+        batch_size=7,
+        chunk_size=31,
+    )
     flags = "SELECT subject_id, outcome, horizon_years, scope_flags FROM risk_scores ORDER BY ALL"
     assert asked(tmp_path / "s.duckdb", flags) == asked(nights[0], flags)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from riskpred.records.chunk import DAY_US
 from riskpred.score.plan import Night as Planned
@@ -49,9 +48,9 @@ def test_the_next_night_computes_whom_something_happened_to(
 ) -> None:
     into, tomorrow = tmp_path / "scores.duckdb", as_of_us + DAY_US
     first = night(small_hospital.write("w.duckdb"), into, max_score_age_days=10_000)
-    due = rows(
-        into, f"SELECT count(DISTINCT subject_id) FROM eligibility WHERE epoch_us(valid_until) <= {tomorrow}"
-    )[0][0]
+    due = rows(into, f"SELECT count(DISTINCT subject_id) FROM eligibility WHERE epoch_us(valid_until) <= {tomorrow}")[
+        0
+    ][0]
     assert due < 30
     warehouse = small_hospital.write("changed.duckdb", events=_new_value(small_hospital, 120))
     second = night(warehouse, into, as_of=tomorrow, max_score_age_days=10_000)
@@ -59,12 +58,18 @@ def test_the_next_night_computes_whom_something_happened_to(
     assert second.computed in (due, due + 1), "120 itself may have been due"
     assert second.computed + second.carried == 64
     assert rows(into, "SELECT DISTINCT carried FROM latest_risk_scores WHERE subject_id = 120") == [(False,)]
-    moments = rows(into, "SELECT carried, min(epoch_us(prediction_time)), max(epoch_us(prediction_time)) "
-                         "FROM latest_risk_scores GROUP BY 1 ORDER BY 1")
+    moments = rows(
+        into,
+        "SELECT carried, min(epoch_us(prediction_time)), max(epoch_us(prediction_time)) "
+        "FROM latest_risk_scores GROUP BY 1 ORDER BY 1",
+    )
     assert moments == [(False, tomorrow, tomorrow), (True, as_of_us, as_of_us)]
     whole = tmp_path / "whole.duckdb"
     night(warehouse, whole, as_of=tomorrow)
-    computed = "SELECT risk, risk_low, risk_high FROM latest_risk_scores WHERE subject_id IN {} ORDER BY subject_id, outcome, horizon_years"
+    computed = (
+        "SELECT risk, risk_low, risk_high FROM latest_risk_scores WHERE subject_id IN {} "
+        "ORDER BY subject_id, outcome, horizon_years"
+    )
     who = rows(into, "SELECT DISTINCT subject_id FROM latest_risk_scores WHERE NOT carried")
     chosen = computed.format("(" + ", ".join(str(subject) for (subject,) in who) + ")")
     assert np.abs(np.array(rows(into, chosen)) - np.array(rows(whole, chosen))).max() <= 1e-6
@@ -91,8 +96,10 @@ def test_a_subject_that_left_goes_out_of_scope_and_one_who_is_gone_has_no_row(
     events.append((122, last, "MEDS_DEATH", None, None))
     images = [image for image in small_hospital.images if image[1] != 121]
     night(small_hospital.write("changed.duckdb", events=events, images=images), into, explain=0)
-    newest = "SELECT DISTINCT eligibility.status, reason FROM eligibility JOIN runs USING (run_id) WHERE subject_id = {} " \
+    newest = (
+        "SELECT DISTINCT eligibility.status, reason FROM eligibility JOIN runs USING (run_id) WHERE subject_id = {} "
         "QUALIFY row_number() OVER (ORDER BY finished_at DESC) = 1"
+    )
     assert rows(into, newest.format(122)) == [("out_of_scope", "dead")]
     assert rows(into, "SELECT count(*) FROM latest_risk_scores WHERE subject_id IN (121, 122)") == [(0,)]
 
@@ -113,8 +120,10 @@ def test_reasons_are_told_for_a_carried_subject_that_rises_into_the_top(
     night(warehouse, into, explain=2)
     summary = night(warehouse, into, explain=6, max_score_age_days=10_000)
     assert (summary.computed, summary.explained) == (0, 6)
-    told = "SELECT subject_id, outcome, horizon_years, feature, round(contribution, 4) FROM explanations " \
+    told = (
+        "SELECT subject_id, outcome, horizon_years, feature, round(contribution, 4) FROM explanations "
         "WHERE level = 'feature' ORDER BY ALL"
+    )
     assert rows(into, told) == rows(whole, told)
 
 
@@ -122,7 +131,9 @@ def test_old_nights_are_retired_but_their_ledger_stays(
     tmp_path: Path, small_hospital: Any, night: Night, rows: Rows, as_of_us: int
 ) -> None:
     warehouse, into = small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb"
-    runs = [night(warehouse, into, as_of=as_of_us + k * DAY_US, keep_runs=2, explain=1).ledger["run_id"] for k in range(4)]
+    runs = [
+        night(warehouse, into, as_of=as_of_us + k * DAY_US, keep_runs=2, explain=1).ledger["run_id"] for k in range(4)
+    ]
     assert len(set(runs)) == 4
     assert rows(into, "SELECT count(*) FROM runs") == [(4,)]
     for table in ("risk_scores", "eligibility", "explanations", "input_receipts", "pseudonyms"):
@@ -133,9 +144,7 @@ def test_old_nights_are_retired_but_their_ledger_stays(
 
 def test_ages_are_spread_over_the_cycle_and_end_once_in_it() -> None:
     subjects = np.arange(1, 30_001, dtype=np.int64)
-    days = [
-        Planned("r", day * DAY_US + 5, 0, "", "", max_score_age_days=30) for day in range(20_000, 20_060)
-    ]
+    days = [Planned("r", day * DAY_US + 5, 0, "", "", max_score_age_days=30) for day in range(20_000, 20_060)]
     ends = np.array([latest_valid(one, subjects) for one in days])
     starts = np.array([one.as_of for one in days])[:, None]
     assert (ends > starts).all()

@@ -32,9 +32,7 @@ PARTS = ".scores.duckdb.parts"
 
 def _files(folder: Path) -> dict[str, str]:
     """Every file but the finished parts of an unfinished night."""
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.name != PARTS
-    }
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.name != PARTS}
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
