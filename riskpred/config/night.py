@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from riskpred.config.model import Strict, load, parse
 from riskpred.errors import ConfigError
@@ -71,6 +71,13 @@ class Logs(Strict):
 
     log_file: Path | None = Field(None, description="JSON lines, appended")
     metrics_file: Path | None = Field(None, description="Prometheus text format, replaced whole; ends in .prom")
+
+    @field_validator("metrics_file")
+    @classmethod
+    def _collected(cls, file: Path | None) -> Path | None:
+        if file is not None and file.suffix != ".prom":
+            raise ValueError("the name must end in .prom: a textfile collector reads no other file")
+        return file
 
 
 class NightConfig(Strict):

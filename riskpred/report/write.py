@@ -20,7 +20,8 @@ from riskpred.report.render import GENERATOR, index_page, page
 from riskpred.report.summarise import run_facts, summarise
 
 _PAGE = re.compile(r"[0-9a-f]{12}\.html")
-_STAGING = ".riskpred-report-"
+STAGING = ".riskpred-report-"
+"""Starts the name of the folder in which a report is being made."""
 _LOCK = ".lock"
 _BUNDLE = "manifest.json"
 """The file that makes a folder a bundle (riskpred/model, which reports do not load)."""
@@ -67,7 +68,7 @@ def write_report(
             try:
                 written = list(_render(opened, subjects, chosen, staging, progress, each))
             except OSError as error:
-                raise _not_writable(into, error) from None
+                raise not_writable(into, error) from None
             _publish(staging, into, written)
         return Report(into / "index.html", len(subjects), chosen, run_facts(opened.run))
 
@@ -132,11 +133,11 @@ def _staging(into: Path) -> Iterator[Path]:
     made = not into.exists()
     try:
         into.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(into)
-        folder = Path(tempfile.mkdtemp(prefix=_STAGING, dir=into))
+        remove_abandoned(into)
+        folder = Path(tempfile.mkdtemp(prefix=STAGING, dir=into))
         lock = _lock(folder)
     except OSError as error:
-        raise _not_writable(into, error) from None
+        raise not_writable(into, error) from None
     try:
         yield folder
     finally:
@@ -155,8 +156,9 @@ def _lock(folder: Path) -> int:
     return lock
 
 
-def _remove_abandoned(into: Path) -> None:
-    for folder in into.glob(f"{_STAGING}*"):
+def remove_abandoned(into: Path) -> None:
+    """Remove what killed makers of a report left in its folder; that of one who is at work is left alone."""
+    for folder in into.glob(f"{STAGING}*"):
         try:
             lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -173,24 +175,25 @@ def _remove_abandoned(into: Path) -> None:
 def _publish(staging: Path, into: Path, written: Sequence[str]) -> None:
     """Move the files in, index last, then remove pages of an earlier report that this one no longer has."""
     kept = set(written)
-    with _undisturbed():
+    with undisturbed():
         try:
             for name in written:
                 (staging / name).replace(into / name)
             for old in into.iterdir():
-                if _PAGE.fullmatch(old.name) and old.name not in kept and _ours(old):
+                if _PAGE.fullmatch(old.name) and old.name not in kept and is_ours(old):
                     old.unlink()
         except OSError as error:
-            raise _not_writable(into, error) from None
+            raise not_writable(into, error) from None
 
 
-def _ours(file: Path) -> bool:
+def is_ours(file: Path) -> bool:
+    """Whether a file is a page that `riskpred report` made."""
     with file.open("rb") as stream:
         return GENERATOR.encode() in stream.read(1000)
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Ctrl-C and termination wait: moving the files takes milliseconds, and a half-moved report helps nobody."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
@@ -199,7 +202,8 @@ def _undisturbed() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _not_writable(into: Path, error: OSError) -> OutputError:
+def not_writable(into: Path, error: OSError) -> OutputError:
+    """What is said when a report's folder cannot be written."""
     return OutputError(
         f"{into}: cannot be written ({error.strerror or type(error).__name__}).",
         wanted="a folder in which files may be made, on a disk with room",

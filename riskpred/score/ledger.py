@@ -37,6 +37,7 @@ def ledger_row(connection: DuckDBPyConnection, prepared: "Prepared", content_dig
         "warehouse_digest": night.warehouse_digest,
         **pair_counts(connection, night.run_id),
         "content_digest": content_digest,
+        "forgotten": 0,
         "model_card": _without_population(bundle.card),
     }
 

@@ -79,7 +79,7 @@ def prepare(source: Warehouse, request: Request, say: Callable[[str], None]) -> 
     settings = request.settings
     bundle = load_bundle(request.model)
     check_fits(bundle.plan, source)
-    promotion = judge_promotion(bundle, settings.promotion, source.site, request.force)
+    promotion = judge_promotion(bundle, settings.promotion, request.force, source.site)
     if promotion.forced:
         say(promotion.text)
     night = plan_night(source, bundle, request.as_of, NUMERIC_PATH, settings.max_score_age_days)

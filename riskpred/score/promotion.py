@@ -17,14 +17,14 @@ class Promotion:
     text: str
 
 
-def judge_promotion(bundle: Bundle, rules: PromotionRules, site: str, force: bool = False) -> Promotion:
+def judge_promotion(bundle: Bundle, rules: PromotionRules, force: bool = False, site: str | None = None) -> Promotion:
     """Judge a bundle by the evaluations kept with it, before any work is done.
 
     The newest evaluation at the site that is scored decides; where there is none, the newest one at any site: a bundle
     that came from elsewhere may start on that, and is judged at home from then on.
 
     Args:
-        site: the warehouse's.   force: the operator's --force.
+        force: the operator's --force.   site: the warehouse's; None = the newest evaluation at any site decides.
 
     Raises: BundleError (exit 12), unless it passed, is forced, or the rules require no evaluation.
     """
@@ -51,7 +51,7 @@ def judge_promotion(bundle: Bundle, rules: PromotionRules, site: str, force: boo
     )
 
 
-def _deciding(bundle: Bundle, site: str) -> Evaluation | None:
+def _deciding(bundle: Bundle, site: str | None) -> Evaluation | None:
     kept = [one for one in read_evaluations(bundle.path) if one.bundle_sha256 == bundle.sha256]
     here = [one for one in kept if one.site == site]
     found = here or kept

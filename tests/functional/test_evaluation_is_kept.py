@@ -26,7 +26,7 @@ def bundle(tiny, tmp_path: Path) -> Path:
 def test_held_out_people_are_kept_and_judged(tiny, bundle: Path, capsys) -> None:
     before = load_bundle(bundle)
     with pytest.raises(BundleError, match="not evaluated"):
-        judge_promotion(before, PromotionRules(), "tiny")
+        judge_promotion(before, PromotionRules(), site="tiny")
     assert main(["evaluate", str(bundle), str(tiny.warehouse), "--json"]) == 0
     out, err = capsys.readouterr()
     assert set(json.loads(out)) == {"metrics"}
@@ -37,7 +37,7 @@ def test_held_out_people_are_kept_and_judged(tiny, bundle: Path, capsys) -> None
     assert (kept["bundle_sha256"], kept["site"], kept["split"]) == (before.sha256, "tiny", "held_out")
     # 45 held-out people have too few events: the ledger would say so.
     with pytest.raises(BundleError, match="people with the outcome, at least 20 wanted"):
-        judge_promotion(after, PromotionRules(), "tiny")
+        judge_promotion(after, PromotionRules(), site="tiny")
 
 
 def test_another_sites_people_are_kept_beside(tiny, bundle: Path, tmp_path: Path, capsys) -> None:

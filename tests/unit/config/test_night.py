@@ -78,6 +78,7 @@ def test_every_setting_of_the_shipped_file_is_commented_with_its_default() -> No
         ("promotion: {observed_over_expected: [1.2, 2.0]}\n", "1 between them"),
         ("numeric_path: fp16\n", "numeric_path"),
         ("duckdb_memory: lots\n", "duckdb_memory"),
+        ("logs: {metrics_file: night.txt}\n", r"must end in \.prom"),
         ("max_score_age_days: .inf\n", "max_score_age_days"),
     ],
 )

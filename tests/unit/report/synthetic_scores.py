@@ -295,6 +295,7 @@ def _ledger(rows: dict[str, list[dict[str, Any]]], run_id: str, as_of: datetime)
             "bundle_name": "hospital",
             "bundle_version": "1",
             "bundle_sha256": hashlib.sha256(b"bundle").hexdigest(),
+            "promotion": "passed 2026-11-02 at hospital, held_out",
             "code_version": "0.1.0",
             "schema_version": "0" * 12,
             "warehouse_digest": "0" * 32,
@@ -307,6 +308,7 @@ def _ledger(rows: dict[str, list[dict[str, Any]]], run_id: str, as_of: datetime)
             "out_of_scope_pairs": len(pairs) - scored,
             "risk_rows": sum(row["run_id"] == run_id for row in rows["risk_scores"]),
             "content_digest": "0" * 32,
+            "forgotten": 0,
             "model_card": json.dumps(CARD),
         }
     )
