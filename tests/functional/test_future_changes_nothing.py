@@ -46,7 +46,17 @@ def asked(path: Path, sql: str) -> list[tuple[Any, ...]]:
 
 def night(tiny: Any, warehouse: Path, into: Path) -> Path:
     """A night at the moment that the warehouse itself names."""
-    words = ["--model", str(tiny.bundle), "--into", str(into), "--explain", "0", "--image-root", str(tiny.source)]
+    words = [
+        "--model",
+        str(tiny.bundle),
+        "--into",
+        str(into),
+        "--explain",
+        "0",
+        "--image-root",
+        str(tiny.source),
+        "--force",
+    ]
     assert main(["score", str(warehouse), *words]) == 0
     return into
 

@@ -70,7 +70,10 @@ def test_a_truncated_image_costs_that_image_and_nothing_else(
         truncate(source / "images" / f"{name}.png")
 
     assert main(["ingest", str(tiny.study), "--from", str(source), "--into", str(warehouse)]) == 0
-    assert main(["score", str(warehouse), "--model", str(tiny.bundle), "--into", str(into), "--explain", "5"]) == 0
+    assert (
+        main(["score", str(warehouse), "--model", str(tiny.bundle), "--into", str(into), "--explain", "5", "--force"])
+        == 0
+    )
     said = capsys.readouterr()
     assert "Traceback" not in said.err
     rejects = "SELECT source, row_key, subject_id, reason, field FROM rejects ORDER BY row_key"
@@ -110,13 +113,13 @@ def test_one_changed_byte_in_any_file_of_a_bundle_is_exit_12(
         assert "do      copy the bundle again, or fit again" in said.err
         assert list(outputs.iterdir()) == []
         (bundle / name).write_bytes(whole)
-    assert main(["score", *scores, "--explain", "0"]) == 0, "whole again"
+    assert main(["score", *scores, "--explain", "0", "--force"]) == 0, "whole again"
 
 
 def test_a_missing_required_feature_is_exit_12(tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     warehouse, into = tmp_path / "w.duckdb", tmp_path / "s.duckdb"
     shutil.copy(tiny.warehouse, warehouse)
-    words = ["score", str(warehouse), "--model", str(tiny.bundle), "--into", str(into), "--explain", "0"]
+    words = ["score", str(warehouse), "--model", str(tiny.bundle), "--into", str(into), "--explain", "0", "--force"]
     assert main(words) == 0
     with duckdb.connect(str(warehouse)) as connection:
         connection.execute("DELETE FROM events WHERE code = 'LAB//CHOL'")
@@ -148,7 +151,17 @@ def test_scores_locked_by_another_process_is_exit_15(
     tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], program: str, got: str
 ) -> None:
     into = tmp_path / "s.duckdb"
-    words = ["score", str(tiny.warehouse), "--model", str(tiny.bundle), "--into", str(into), "--explain", "0"]
+    words = [
+        "score",
+        str(tiny.warehouse),
+        "--model",
+        str(tiny.bundle),
+        "--into",
+        str(into),
+        "--explain",
+        "0",
+        "--force",
+    ]
     assert main(words) == 0
     digest = "SELECT run_id, content_digest FROM runs"
     published = asked(into, digest)

@@ -193,7 +193,10 @@ def test_its_calibrating_people_count_as_seen_and_the_old_ones_too(tiny, elsewhe
 def test_a_night_can_be_scored_with_it_and_risks_of_stroke_are_lower(tiny, elsewhere, recalibrated, tmp_path):
     def stroke(bundle: Path) -> list[tuple]:
         scores = tmp_path / f"{bundle.name}.duckdb"
-        assert main(["score", str(elsewhere), "--model", str(bundle), "--into", str(scores), "--explain", "0"]) == 0
+        assert (
+            main(["score", str(elsewhere), "--model", str(bundle), "--into", str(scores), "--explain", "0", "--force"])
+            == 0
+        )
         with duckdb.connect(str(scores), read_only=True) as connection:
             return connection.execute(
                 "SELECT avg(risk), avg(percentile), min(risk_low <= risk AND risk <= risk_high) FROM risk_scores "

@@ -44,7 +44,7 @@ def nights(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, P
         connection.execute(PLANT)
     for warehouse, into in ((tiny.warehouse, "before"), (planted, "after")):
         words = ["--model", str(tiny.bundle), "--into", str(folder / f"{into}.duckdb"), "--explain", "0"]
-        assert main(["score", str(warehouse), *words, "--image-root", str(tiny.source)]) == 0
+        assert main(["score", str(warehouse), *words, "--image-root", str(tiny.source), "--force"]) == 0
     return folder / "before.duckdb", folder / "after.duckdb"
 
 
@@ -119,7 +119,17 @@ def test_score_says_how_many_pairs_carry_which_flag(
     tiny: Any, nights: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     into = tmp_path / "s.duckdb"
-    words = ["--model", str(tiny.bundle), "--into", str(into), "--explain", "0", "--image-root", str(tiny.source)]
+    words = [
+        "--model",
+        str(tiny.bundle),
+        "--into",
+        str(into),
+        "--explain",
+        "0",
+        "--image-root",
+        str(tiny.source),
+        "--force",
+    ]
     assert main(["score", str(tiny.warehouse), *words]) == 0
     said = capsys.readouterr().err
     pairs = asked(

@@ -18,7 +18,17 @@ def _ask(path: Path, sql: str) -> list[tuple[Any, ...]]:
 
 def test_a_night_from_the_command_line(tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     into = tmp_path / "scores.duckdb"
-    words = ["score", str(tiny.warehouse), "--model", str(tiny.bundle), "--into", str(into), "--explain", "3"]
+    words = [
+        "score",
+        str(tiny.warehouse),
+        "--model",
+        str(tiny.bundle),
+        "--into",
+        str(into),
+        "--explain",
+        "3",
+        "--force",
+    ]
     assert main([*words, "--json"]) == 0
     said = capsys.readouterr()
     ledger = json.loads(said.out)
@@ -48,7 +58,22 @@ def test_what_the_study_warns_of_reaches_the_evaluation_and_the_pages(
 ) -> None:
     warning = "Invented people: a risk means nothing outside the tests."
     into, report = tmp_path / "scores.duckdb", tmp_path / "report"
-    assert main(["score", str(tiny.warehouse), "--model", str(tiny.bundle), "--into", str(into), "--explain", "0"]) == 0
+    assert (
+        main(
+            [
+                "score",
+                str(tiny.warehouse),
+                "--model",
+                str(tiny.bundle),
+                "--into",
+                str(into),
+                "--explain",
+                "0",
+                "--force",
+            ]
+        )
+        == 0
+    )
     assert main(["report", str(into), "--into", str(report), "--top", "1"]) == 0
     (page,) = (path for path in report.iterdir() if path.name != "index.html")
     assert warning in page.read_text(encoding="utf-8")
@@ -60,7 +85,7 @@ def test_what_the_study_warns_of_reaches_the_evaluation_and_the_pages(
 def test_explain_adds_one_subject(tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     into = tmp_path / "scores.duckdb"
     common = ["--model", str(tiny.bundle)]
-    assert main(["score", str(tiny.warehouse), *common, "--into", str(into), "--explain", "0"]) == 0
+    assert main(["score", str(tiny.warehouse), *common, "--into", str(into), "--explain", "0", "--force"]) == 0
     capsys.readouterr()
     assert main(["explain", str(into), str(tiny.warehouse), *common, "--subject", "7", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["subjects"] == 1
@@ -104,7 +129,10 @@ def test_someone_without_any_input_is_exit_14(tiny: Any, tmp_path: Path, capsys:
     with duckdb.connect(str(warehouse)) as connection:
         connection.execute("DELETE FROM events WHERE subject_id = 9 AND code <> 'ENTRY'")
         connection.execute("DELETE FROM images WHERE subject_id = 9")
-    assert main(["score", str(warehouse), "--model", str(tiny.bundle), "--into", str(into), "--explain", "0"]) == 14
+    assert (
+        main(["score", str(warehouse), "--model", str(tiny.bundle), "--into", str(into), "--explain", "0", "--force"])
+        == 14
+    )
     said = capsys.readouterr()
     assert "3 of" in said.err
     assert "eligible pairs got no risk" in said.err
@@ -121,7 +149,7 @@ def test_nothing_of_a_patient_is_said(tiny: Any, tmp_path: Path, capsys: pytest.
         connection.execute("UPDATE events SET text_value = 'Erika Mustermann' WHERE code = 'MEDS_BIRTH'")
         connection.execute("UPDATE events SET numeric_value = 7.77 WHERE code = 'LAB//CHOL'")
         connection.execute("UPDATE images SET path = 'images/erika.png', image_id = 'erika' || image_id")
-    words = ["score", str(warehouse), "--model", str(tiny.bundle), "--into", str(into), "--explain", "2"]
+    words = ["score", str(warehouse), "--model", str(tiny.bundle), "--into", str(into), "--explain", "2", "--force"]
     assert main(words) == 0
     with duckdb.connect(str(into)) as connection:
         connection.execute("UPDATE eligibility SET status = 'Mustermann' WHERE subject_id = 5")

@@ -36,8 +36,8 @@ def test_the_whole_way(
     metrics = run(capsys, "evaluate", bundle, warehouse, "--into", tmp_path / "e.html", "--json")["metrics"]
     _no_worse_than_the_peer(study, metrics)
 
-    first = run(capsys, "score", warehouse, "--model", bundle, "--into", scores, "--explain", "50", "--json")
-    again = run(capsys, "score", warehouse, "--model", bundle, "--into", scores, "--explain", "50", "--json")
+    first = run(capsys, "score", warehouse, "--model", bundle, "--into", scores, "--explain", "50", "--force", "--json")
+    again = run(capsys, "score", warehouse, "--model", bundle, "--into", scores, "--explain", "50", "--force", "--json")
     assert first["content_digest"] == again["content_digest"]
     assert first["run_id"] == again["run_id"]
     with duckdb.connect(str(scores), read_only=True) as night:
