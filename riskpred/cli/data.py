@@ -119,6 +119,12 @@ def _ingest_table(summary: "IngestSummary") -> str:
         "",
         *_aligned(header, rows),
     ]
+    if summary.merged_subjects:
+        lines += [
+            "",
+            f"{summary.merged_subjects:,} identifiers merged into others, {summary.merged_rows:,} rows moved:"
+            " SELECT * FROM subject_merges",
+        ]
     reasons = [
         [count.source, reason, times] for count in summary.sources for reason, times in count.reasons.most_common(5)
     ]

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -35,7 +35,11 @@ _COUNTS = ("rows", "facts", "events", "images", "rejects", "missing", "repeats",
 
 @dataclass(frozen=True)
 class IngestSummary:
-    """What an ingest did. `sources` are the rows of `ingests`; `splits` counts subjects by split."""
+    """What an ingest did. `sources` are the rows of `ingests`; `splits` counts subjects by split.
+
+    merged_subjects, merged_rows: identifiers given up for another (ingest.yaml, merges), and the source rows that had
+    them; identifiers that occur nowhere are not counted.
+    """
 
     study: str
     site: str
@@ -45,6 +49,8 @@ class IngestSummary:
     images: int
     splits: dict[str, int]
     sources: tuple[SourceCount, ...]
+    merged_subjects: int = 0
+    merged_rows: int = 0
 
     def to_json(self) -> dict[str, object]:
         """Plain types, for `--json`."""
@@ -129,7 +135,11 @@ def _ingest(
         for file in found:
             intake.take(file, lookups, root, progress)
         _refuse_empty(found, books, intake)
-    return _finish(config, into, root, books, splits, progress)
+    books.staging.add("identifier", lookups.merges.identifiers())
+    books.staging.write("subject_merges", lookups.merges.table())
+    summary = _finish(config, into, root, books, splits, progress)
+    moved = lookups.merges.rows
+    return replace(summary, merged_subjects=len(moved), merged_rows=sum(moved.values()))
 
 
 def _finish(
