@@ -37,7 +37,17 @@ def ingest(
     source: Annotated[
         Path, typer.Option("--from", help="Folder of the source files, or a DuckDB file.", metavar="SOURCE")
     ],
-    into: Annotated[Path, typer.Option(help="DuckDB file to make, or to replace whole.", metavar="WAREHOUSE")],
+    into: Annotated[
+        str,
+        typer.Option(
+            help="DuckDB file to make, or to replace whole; a folder of MEDS Parquet shards where the name ends in /,"
+            " is a folder already, or --shards is given.",
+            metavar="WAREHOUSE",
+        ),
+    ],
+    shards: Annotated[
+        int | None, typer.Option(help="How many shards; default: one per 5 million events.", metavar="N")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Read the study's source files into a warehouse; bad rows become rejects, and every fact is accounted for.
@@ -45,18 +55,27 @@ def ingest(
     The warehouse is replaced whole or not at all. A code of which more rows are refused than ingest.yaml allows
     (default 5 %) stops everything with exit code 11.
 
+    A folder of shards is what `riskpred score --engine ray` reads: data/*.parquet and metadata/ as MEDS has them, each
+    person in one file.
+
     Example: riskpred ingest nafld --from data/nafld --into nafld.duckdb
     """
     from riskpred.cli.progress import Shown
+    from riskpred.errors import UsageError
     from riskpred.records.ingest import run_ingest
 
+    if shards is not None and shards < 1:
+        raise UsageError(f"--shards {shards}: no such number of shards.", wanted="1 or more", do="correct it")
     with Shown() as progress:
-        summary = run_ingest(study, source, into, progress)
+        folder = into.endswith("/")
+        summary = run_ingest(study, source, Path(into), progress, folder=folder, shards=shards)
     typer.echo(json.dumps(summary.to_json()) if as_json else _ingest_table(summary))
 
 
 def check(
-    warehouse: Annotated[Path, typer.Argument(help="DuckDB file with MEDS tables.", metavar="WAREHOUSE")],
+    warehouse: Annotated[
+        Path, typer.Argument(help="DuckDB file with MEDS tables, or folder of MEDS shards.", metavar="WAREHOUSE")
+    ],
     study: Annotated[
         str | None, typer.Option(help="Also say what a model of this study would miss.", metavar="STUDY")
     ] = None,
@@ -100,6 +119,12 @@ def _ingest_table(summary: "IngestSummary") -> str:
         "",
         *_aligned(header, rows),
     ]
+    if summary.merged_subjects:
+        lines += [
+            "",
+            f"{summary.merged_subjects:,} identifiers merged into others, {summary.merged_rows:,} rows moved:"
+            " SELECT * FROM subject_merges",
+        ]
     reasons = [
         [count.source, reason, times] for count in summary.sources for reason, times in count.reasons.most_common(5)
     ]

@@ -171,6 +171,19 @@ class Splits(Strict):
         return self
 
 
+class Merges(Strict):
+    """People known by another identifier now: all facts of `old` become facts of `new`, whose split and group stand.
+
+    A chain (a into b, b into c) is followed to its end; a circle, or one `old` with two `new`, is an error. An id
+    that occurs nowhere does no harm. subject_merges in the warehouse says who was merged.
+    """
+
+    file: str | None = Field(None, description="CSV or Parquet under SOURCE, or a DuckDB file; globs allowed")
+    table: str | None = Field(None, description="table name, where SOURCE or `file` is a DuckDB file; default merges")
+    old: str = Field(description="column with the identifier that is given up, as the tables' `subject` has it")
+    new: str = Field(description="column with the identifier that takes its facts")
+
+
 class IngestConfig(Strict):
     """The whole of ingest.yaml."""
 
@@ -183,6 +196,7 @@ class IngestConfig(Strict):
     anchor_row: AnchorRow | None = None
     tables: Annotated[tuple[SourceTable, ...], Field(min_length=1)]
     splits: Splits = Splits()
+    merges: Merges | None = Field(None, description="old identifier -> new identifier of people who were merged")
 
     @model_validator(mode="after")
     def _numbered_alone(self) -> "IngestConfig":
@@ -192,4 +206,6 @@ class IngestConfig(Strict):
                 f"tables.{numbered[0]}: subject {ROW} only in the one table of a study: "
                 "a row's number says nothing of who a row of another table is"
             )
+        if numbered and self.merges is not None:
+            raise ValueError(f"merges: of no use where subject is {ROW}: a row's number is nobody's identifier")
         return self

@@ -111,10 +111,13 @@ def unit_names(codes: Sequence[CodeRow]) -> tuple[str, ...]:
     return tuple(sorted({row.unit for row in codes if row.unit is not None}))
 
 
-def write_contents(connection: duckdb.DuckDBPyConnection) -> None:
+def write_contents(connection: duckdb.DuckDBPyConnection, state: str | None = None) -> None:
     """Make the three tables in a new file whose other tables are all written; one more CHECKPOINT must follow.
 
     What follows it must be nothing: any later change makes another state, and the tables are then not used.
+
+    Args:
+        state: of the folder of shards that the tables are for; default: of the connection's own file.
     """
     tables = tables_of(connection)
     events = EventTable(connection, tables["events"])
@@ -133,13 +136,13 @@ def write_contents(connection: duckdb.DuckDBPyConnection) -> None:
     )
     _write(connection, "subject_digests", {"subject_id": digests.subject_id, "events_digest": hex_texts(digests.lanes)})
     connection.execute(table_schema("warehouse", "contents").ddl())
-    connection.execute("CHECKPOINT")
-    (path,) = connection.execute(
-        "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
-    ).fetchall()[0]
+    if state is None:
+        connection.execute("CHECKPOINT")
+        sql = "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
+        state = next_state(Path(connection.execute(sql).fetchall()[0][0]))
     connection.execute(
         "INSERT INTO contents VALUES (?, ?, ?, make_timestamp(?))",
-        [next_state(Path(path)), DIGEST_VERSION, digests.clustered, events.latest_time()],
+        [state, DIGEST_VERSION, digests.clustered, events.latest_time()],
     )
 
 

@@ -35,14 +35,13 @@ class EventTable:
 
     Args:
         columns: column -> DuckDB type.
-        row_order: expression that gives the stored order, None where the table has none to ask for.
+        whole: the table that codes are counted in and the latest time is looked for; another than `events` where only
+            some shards are opened: what is known of one shard must not depend on which others are.
     """
 
-    def __init__(
-        self, connection: duckdb.DuckDBPyConnection, columns: dict[str, str], row_order: str | None = "rowid"
-    ) -> None:
-        self._connection = connection
-        self._row_order = row_order
+    def __init__(self, connection: duckdb.DuckDBPyConnection, columns: dict[str, str], whole: str = "events") -> None:
+        self._connection, self._whole = connection, whole
+        self._row_order = "rowid" if whole == "events" else "subject_id"  # a view has no rowid
         self._unit = "unit" if "unit" in columns else "NULL::VARCHAR"
         text = "text_value" if "text_value" in columns else "NULL::VARCHAR"
         self._number = "numeric_value" if "numeric_value" in columns else "NULL::FLOAT"
@@ -55,14 +54,15 @@ class EventTable:
         """Every code and unit there is, sorted, counted by one pass over three columns."""
         sql = (
             f"SELECT code::VARCHAR, {self._unit}::VARCHAR, count(*), count({self._number}),"
-            f" count(*) FILTER (NOT isfinite({self._number})) FROM events GROUP BY code, {self._unit}"
+            f" count(*) FILTER (NOT isfinite({self._number})) FROM {self._whole} GROUP BY code, {self._unit}"
         )
         rows = [CodeRow(*row) for row in self._connection.cursor().execute(sql).fetchall()]
         return sorted(rows, key=lambda row: (row.code, row.unit is not None, row.unit or ""))
 
     def latest_time(self) -> int | None:
         """UTC microseconds of the latest event; None if no event is dated."""
-        found: int | None = self._connection.cursor().execute("SELECT epoch_us(max(time)) FROM events").fetchall()[0][0]
+        sql = f"SELECT epoch_us(max(time)) FROM {self._whole}"
+        found: int | None = self._connection.cursor().execute(sql).fetchall()[0][0]
         return found
 
     def is_clustered(self) -> bool:
@@ -100,7 +100,7 @@ class EventTable:
         yield from self._read(self._connection.cursor(), sql, decoder)
 
     def _joined(self, wanted: NDArray[np.int64], clustered: bool, decoder: Decoder) -> Iterator[Rows]:
-        order = self._row_order if clustered and self._row_order else "subject_id"
+        order = self._row_order if clustered else "subject_id"
         for first in range(0, len(wanted), _BAND):
             band = wanted[first : first + _BAND]
             cursor = self._connection.cursor()

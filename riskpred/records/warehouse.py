@@ -1,7 +1,7 @@
 """Opens a warehouse read-only and reads it in subject order, one chunk of subjects at a time."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
@@ -31,16 +31,17 @@ from riskpred.records.digest import Lanes, hex_texts, joined_digests, whole_dige
 from riskpred.records.event_table import CodeRow, EventTable
 from riskpred.records.file_state import HeldFile
 from riskpred.records.image_table import COMPLETE_IMAGE, ImageTable
-from riskpred.records.schema import check_columns, table_schema
+from riskpred.records.readable import check_tables, ingest_of
+from riskpred.records.shard_folder import ALL_EVENTS, ShardFolder
+from riskpred.records.shards import Shard
 from riskpred.records.stream import Decoder, RowFeed, Rows, joined, order, text_index
 
-REQUIRED = ("events", "images", "subject_splits")
+_WHAT = "a warehouse written by `riskpred ingest`"
 SPLITS = ("train", "tuning", "held_out")
-_NEVER_NULL = {"events": ("subject_id", "code"), "subject_splits": ("subject_id", "split")}
 
 
 class Warehouse:
-    """A DuckDB file with MEDS events, images and splits, open read-only; use as a context manager.
+    """A DuckDB file, or folder of shards, with MEDS events, images and splits, read-only; use as a context manager.
 
     A value that is no finite number is read as null; `problems` counts those and whatever else is wrong.
     """
@@ -50,55 +51,85 @@ class Warehouse:
         path: Path,
         connection: duckdb.DuckDBPyConnection,
         image_root: Path | None,
-        held: HeldFile | None = None,
+        held: HeldFile | ShardFolder,
     ) -> None:
         self.path = path
-        self._connection, self._held = connection, held
+        self._connection = connection
+        self._held: HeldFile | ShardFolder | None = held
+        self._shards = held.shards if isinstance(held, ShardFolder) else ()
         self._tables = tables_of(connection)
-        self._kept = kept_contents(connection, self._tables, held.state() if held else None)
-        self._check_schema()
-        ingest = self._ingest()
+        self._kept = kept_contents(connection, self._tables, held.state())
+        check_tables(path, connection, self._tables, events_known=self._kept is not None)
+        ingest = ingest_of(path, connection, self._tables)
         self.study: str | None = ingest["study"]
         self.site: str = ingest["site"] or ingest["study"] or path.stem
         self.as_of: int | None = ingest["as_of"]
         self._data_until: int | None = ingest["data_until"]
         self.image_root = image_root or Path(ingest["image_root"] or path.resolve().parent)
-        self._spill = tempfile.TemporaryDirectory(prefix="riskpred-")
-        self._limit_memory()
-        self._events = EventTable(connection, self._tables["events"])
+        self._events = EventTable(
+            connection, self._tables["events"], ALL_EVENTS if ALL_EVENTS in self._tables else "events"
+        )
         self._images = ImageTable(connection, self._tables["images"], self.image_root)
+        self._spill = tempfile.TemporaryDirectory(prefix="riskpred-")  # last: from here on close() removes it
+        self._limit_memory()
 
     @classmethod
-    def open(cls, path: Path, image_root: Path | None = None) -> "Warehouse":
+    def open(cls, path: Path, image_root: Path | None = None, shard: int | Sequence[int] | None = None) -> "Warehouse":
         """Open a warehouse.
 
         Args:
-            path: DuckDB file with at least events, images, subject_splits (schemas/warehouse/).
+            path: DuckDB file with at least events, images, subject_splits (schemas/warehouse/), or a folder of MEDS
+                Parquet shards.
             image_root: folder that image paths are relative to; default: the one ingested, else the file's folder.
+            shard: of a folder, read these shards alone, by number. Subjects, chunks and digests are then theirs; codes,
+                counts, units, data_until and splits are those of the whole folder.
 
         Raises: InputError: no such file, locked by a writer, not a DuckDB file, a table missing or of another shape.
         """
         if image_root is not None and not image_root.is_dir():
             raise InputError(f"{image_root}: no such folder.", wanted="the image root", do="correct --image-root")
-        held = HeldFile(path) if path.is_file() else None
-        connection = None
+        if path.is_dir():
+            folder = ShardFolder(path, shard)
+            return cls._opened(path, folder.connect(), image_root, folder)
+        if shard is not None:
+            raise InputError(f"{path}: has no shards.", wanted="a folder of MEDS Parquet shards", do="ingest into one")
+        if not path.is_file():
+            connect_readonly(path, _WHAT)  # says what is wrong
+        held = HeldFile(path)
         try:
-            connection = connect_readonly(path, "a warehouse written by `riskpred ingest`")
+            connection = connect_readonly(path, _WHAT)
+        except BaseException:
+            held.close()
+            raise
+        return cls._opened(path, connection, image_root, held)
+
+    @classmethod
+    def _opened(
+        cls,
+        path: Path,
+        connection: duckdb.DuckDBPyConnection,
+        image_root: Path | None,
+        held: HeldFile | ShardFolder,
+    ) -> "Warehouse":
+        try:
             return cls(path, connection, image_root, held)
         except BaseException:
-            # DuckDB first: closing the other descriptor would end its lock.
-            if connection is not None:
-                connection.close()
-            if held is not None:
-                held.close()
+            connection.close()
+            held.close()
             raise
 
     def close(self) -> None:
+        # DuckDB first: closing the descriptor of HeldFile ends its lock.
         self._connection.close()
-        if self._held is not None:
-            self._held.close()
-            self._held = None
+        held, self._held = self._held, None
+        if held is not None:
+            held.close()
         self._spill.cleanup()
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """Shards of the folder, whichever are opened; () for a DuckDB file, and for a folder of another tool."""
+        return self._shards
 
     def __enter__(self) -> "Warehouse":
         return self
@@ -159,7 +190,7 @@ class Warehouse:
         )
         column = self._connection.cursor().sql(sql).to_arrow_table().column(0)
         # A null would turn every id into a float, and large ids into other people's.
-        assert not column.null_count, "_check_schema refuses events without a subject_id"
+        assert not column.null_count, "check_tables refuses events without a subject_id"
         return np.sort(column.to_numpy())
 
     @property
@@ -331,52 +362,6 @@ class Warehouse:
             # Nothing large is sorted. Left alone, DuckDB would keep every block of the file that was read once.
             threads = self._one("SELECT current_setting('threads')")
             self._connection.execute("SET memory_limit = ?", [f"{64 * (threads + 1)}MiB"])
-
-    def _check_schema(self) -> None:
-        absent = [name for name in REQUIRED if name not in self._tables]
-        if absent:
-            empty = "; ".join(table_schema("warehouse", name).ddl() for name in absent)
-            raise InputError(
-                f"{self.path}: no table {', '.join(absent)}.",
-                wanted=f"the tables {', '.join(REQUIRED)}",
-                got=", ".join(sorted(self._tables)) or "no table at all",
-                do="ingest again" + ("" if "events" in absent else f", or make an empty one: {empty}"),
-            )
-        for name in (*REQUIRED, "ingests"):
-            if name in self._tables:
-                check_columns(table_schema("warehouse", name), self._tables[name], str(self.path))
-        for table, names in _NEVER_NULL.items():
-            if table == "events" and self._kept:
-                continue  # ingest has checked these rows, and they are as it left them
-            self._refuse_rows(table, {f"without {name}": f"{name} IS NULL" for name in names})
-        if not self._kept:
-            self._refuse_rows("events", {"with an infinite time": "isinf(time)"})
-
-    def _refuse_rows(self, table: str, conditions: dict[str, str]) -> None:
-        """Raises: InputError, when one of the SQL conditions holds for a row; the keys say it in words."""
-        counts = {words: self._one(f"SELECT count(*) FROM {table} WHERE {sql}") for words, sql in conditions.items()}
-        if any(counts.values()):
-            raise InputError(
-                f"{self.path}: rows of {table} cannot be used.",
-                wanted=f"a {' and a '.join(_NEVER_NULL[table])} in every row"
-                + (", and a time that is finite or null" if "time" in self._tables[table] else ""),
-                got=", ".join(f"{count:,} rows {words}" for words, count in counts.items() if count),
-                do="ingest again, or correct the tool that wrote the table",
-            )
-
-    def _ingest(self) -> dict[str, Any]:
-        names = ("study", "site", "as_of", "data_until", "image_root")
-        if "ingests" not in self._tables:
-            return dict.fromkeys(names)
-        sql = "SELECT DISTINCT study, site, epoch_us(as_of), epoch_us(data_until), image_root FROM ingests"
-        rows = self._rows(sql)
-        if len(rows) > 1:
-            raise InputError(
-                f"{self.path}: the rows of ingests contradict each other in {', '.join(names)}.",
-                wanted="one ingest per warehouse",
-                do="ingest again",
-            )
-        return dict(zip(names, rows[0], strict=True)) if rows else dict.fromkeys(names)
 
     def _rows(self, sql: str) -> list[tuple[Any, ...]]:
         return self._connection.cursor().execute(sql).fetchall()

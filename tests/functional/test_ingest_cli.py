@@ -213,6 +213,7 @@ def test_check_says_what_is_there_and_what_is_wrong(place: Place, capsys: pytest
     ]
     assert "nothing found" in out
     with duckdb.connect(str(place.into)) as connection:
+        connection.execute("ALTER TABLE events ALTER unit TYPE VARCHAR")
         connection.execute("INSERT INTO events VALUES (1, '2999-01-01', 'LAB//CHOL', 'inf', NULL, 'g/L')")
         connection.execute("INSERT INTO images VALUES ('i', 999, NULL, 'CR', 'none.png', NULL)")
         connection.execute("INSERT INTO images VALUES ('i', 999, NULL, 'CR', '../x.png', NULL)")
@@ -222,6 +223,7 @@ def test_check_says_what_is_there_and_what_is_wrong(place: Place, capsys: pytest
         "duplicate_image_ids": 1,
         "subjects_without_split": 1,
         "events_unsorted": 1,
+        "digests_stale": 1,
         "mixed_units": 1,
         "future_times": 1,
         "images_missing": 1,
@@ -250,3 +252,70 @@ def test_studies_lists_every_packaged_study(capsys: pytest.CaptureFixture[str]) 
     assert main(["studies", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["studies"]
     assert all(about["source"] and about["licence"] and about["needs"] for about in found.values())
+
+
+MERGES = """
+merges: {file: merges.csv, old: before, new: now}
+"""
+
+
+def test_merged_identifiers_give_one_person(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    place.configure(STUDY + MERGES)
+    place.write(GOOD)
+    # 3 -> 2 -> 1, and to and from identifiers that occur nowhere; the new one of the last is a text.
+    (place.source / "merges.csv").write_text("before,now\n3,2\n2,1\n777,5\n9,nine\n")
+    assert place.ingest() == 0
+    out = capsys.readouterr().out
+    assert "97 subjects" not in out
+    assert "98 subjects" in out
+    assert "3 identifiers merged into others, 3 rows moved: SELECT * FROM subject_merges" in out
+    with duckdb.connect(str(place.into), read_only=True) as connection:
+        counts = dict(connection.execute("SELECT subject_id, count(*) FROM events GROUP BY 1").fetchall())
+        merges = connection.execute("FROM subject_merges ORDER BY 1").fetchall()
+        ((nine,),) = connection.execute("SELECT subject_id FROM subject_map WHERE source_id = 'nine'").fetchall()
+        splits = {subject for (subject,) in connection.execute("SELECT subject_id FROM subject_splits").fetchall()}
+    assert merges == [(2, "2", 1, 1), (3, "3", 1, 1), (9, "9", nine, 1), (777, "777", 5, 0)]
+    assert counts[1] == 3
+    assert counts[nine] == 1
+    assert counts.keys() == splits
+    assert not {2, 3, 9} & counts.keys()
+    assert sum(counts.values()) == 100
+
+
+@pytest.mark.parametrize(
+    ("merges", "said"),
+    [
+        ("1,2\n2,3\n3,1\n", "3 identifiers are merged in a circle"),
+        ("5,1\n1,2\n2,1\n", "2 identifiers are merged in a circle"),
+        ("7,7\n", "1 identifiers are merged in a circle"),
+        ("1,2\n1,3\n", "1 identifiers are merged into two others"),
+    ],
+)
+def test_merges_that_lead_nowhere_are_refused(
+    place: Place, capsys: pytest.CaptureFixture[str], merges: str, said: str
+) -> None:
+    place.configure(STUDY + MERGES)
+    place.write(GOOD)
+    (place.source / "merges.csv").write_text("before,now\n" + merges)
+    assert place.ingest() == 11
+    assert said in capsys.readouterr().err
+    assert not place.into.exists()
+
+
+def test_a_folder_of_shards(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    place.write(GOOD)
+    target = place.folder / "shards"
+    args = ["ingest", str(place.study), "--from", str(place.source), "--into"]
+    assert main([*args, f"{target}/"]) == 0
+    assert [path.name for path in (target / "data").iterdir()] == ["000.parquet"]
+    assert main([*args, str(target), "--shards", "3", "--json"]) == 0
+    assert sorted(path.name for path in (target / "data").iterdir()) == ["000.parquet", "001.parquet", "002.parquet"]
+    capsys.readouterr()
+    assert main(["check", str(target), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["subjects"] == 100
+    assert main([*args, str(target), "--shards", "0"]) == 2
+    assert "wanted  1 or more" in capsys.readouterr().err
+    (place.folder / "file").write_text("mine")
+    assert main([*args, str(place.folder / "file"), "--shards", "2"]) == 15
+    assert "was not written by this command" in capsys.readouterr().err
+    assert place.left == ["file", "shards", "source", "study"]

@@ -25,6 +25,7 @@ from riskpred.records.ingest.mapping import (
     refused_field,
     wanted,
 )
+from riskpred.records.ingest.merges import OWN, Merges
 from riskpred.records.ingest.sources import SourceFile
 from riskpred.records.ingest.staging import Staging
 from riskpred.records.ingest.times import ANCHOR, ANCHOR_ROW, local_microseconds, terms
@@ -32,14 +33,15 @@ from riskpred.records.ingest.times import ANCHOR, ANCHOR_ROW, local_microseconds
 
 @dataclass(frozen=True)
 class Lookups:
-    """Per-subject tables read beforehand; see lookups.py."""
+    """Per-subject tables read beforehand; see lookups.py and merges.py."""
 
     anchors: pl.DataFrame | None
     anchor_rows: pl.DataFrame | None
+    merges: Merges
 
     @classmethod
     def read(cls, source: Path, config: IngestConfig) -> "Lookups":
-        return cls(anchors(source, config), anchor_rows(source, config))
+        return cls(anchors(source, config), anchor_rows(source, config), Merges.read(source, config))
 
 
 @dataclass
@@ -131,7 +133,7 @@ class Intake:
         progress.step(f"ingest {file.name}", count.rows, count.rows)
 
     def _take_rows(self, rows: pl.DataFrame, book: _OneFile, root: Path) -> None:
-        people = rows.filter(pl.col(SUBJECT).is_not_null()).select(subject_id=SUBJECT, source_id=SOURCE_ID)
+        people = rows.filter(pl.col(OWN).is_not_null()).select(subject_id=OWN, source_id=SOURCE_ID)
         book.staging.add("identifier", people.unique())
         zone = self._config.timezone
         for mapping in self._events:
@@ -191,7 +193,8 @@ class Intake:
                 rows = rows.with_columns(row_anchor(anchor.column, dtype, self._config.timezone))
         if lookups.anchor_rows is not None:
             rows = rows.join(lookups.anchor_rows, on=SUBJECT, how="left", maintain_order="left")
-        return rows
+        # Last: day 0 of a row is that of its own identifier, whoever takes its facts.
+        return lookups.merges.applied(rows)
 
     def _times(self) -> list[TimeSpec]:
         mappings = [*self._events, *(m for long in self._longs for m in long.codes.values() if m is not None)]

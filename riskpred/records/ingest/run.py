@@ -3,11 +3,12 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import duckdb
 import polars as pl
 
 from riskpred.config.ingest import IngestConfig
@@ -24,15 +25,21 @@ from riskpred.records.ingest.sources import SourceFile, source_files
 from riskpred.records.ingest.staging import Staging
 from riskpred.records.ingest.times import microseconds
 from riskpred.records.publish import staged
+from riskpred.records.publish_folder import staged_folder
+from riskpred.records.readable import REQUIRED
+from riskpred.records.shards import MANIFEST, write_shards
 from riskpred.records.splits import assigned
-from riskpred.records.warehouse import REQUIRED
 
 _COUNTS = ("rows", "facts", "events", "images", "rejects", "missing", "repeats", "ignored")
 
 
 @dataclass(frozen=True)
 class IngestSummary:
-    """What an ingest did. `sources` are the rows of `ingests`; `splits` counts subjects by split."""
+    """What an ingest did. `sources` are the rows of `ingests`; `splits` counts subjects by split.
+
+    merged_subjects, merged_rows: identifiers given up for another (ingest.yaml, merges), and the source rows that had
+    them; identifiers that occur nowhere are not counted.
+    """
 
     study: str
     site: str
@@ -42,6 +49,8 @@ class IngestSummary:
     images: int
     splits: dict[str, int]
     sources: tuple[SourceCount, ...]
+    merged_subjects: int = 0
+    merged_rows: int = 0
 
     def to_json(self) -> dict[str, object]:
         """Plain types, for `--json`."""
@@ -57,7 +66,14 @@ class IngestSummary:
 
 
 def run_ingest(
-    study: str, source: Path, into: Path, progress: Progress | None = None, memory_mb: int | None = None
+    study: str,
+    source: Path,
+    into: Path,
+    progress: Progress | None = None,
+    memory_mb: int | None = None,
+    *,
+    folder: bool = False,
+    shards: int | None = None,
 ) -> IngestSummary:
     """Read SOURCE by the study's ingest.yaml and publish the warehouse `into`, whole, in place of an older one.
 
@@ -65,6 +81,9 @@ def run_ingest(
         study: name of a packaged study, or a folder with ingest.yaml.
         source: folder of the source files (it is also the image root), or a DuckDB file.
         memory_mb: of DuckDB; default: half the machine's memory, at most 4,000. The rest goes to disk beside `into`.
+        folder: write a folder of MEDS Parquet shards (see records.shards) in place of a DuckDB file; also where `into`
+            is a folder already, or `shards` is given.
+        shards: how many; default: one per 5 million events.
 
     Raises:
         ConfigError: ingest.yaml contradicts itself.
@@ -77,25 +96,50 @@ def run_ingest(
     _check_zone(config)
     memory_mb = memory_mb or _default_memory_mb()
     _refuse_source(into, [source])
-    with staged(into, f"{memory_mb}MB") as connection:
-        _refuse_unless_warehouse(into)  # under the lock: what is there now is what would be replaced
-        # Each thread of a sort needs memory of its own.
-        threads = max(1, min(os.cpu_count() or 1, memory_mb // 100))
-        connection.execute(f"SET threads = {threads}")
-        books = Books(Staging(connection))
-        intakes = [Intake(table, config, books) for table in config.tables]
-        # Everything is looked for before anything is read: a missing column must not cost an hour.
-        files = [source_files(source, intake.table, intake.columns) for intake in intakes]
-        _refuse_source(into, [file.path for found in files for file in found])
-        lookups, splits = Lookups.read(source, config), split_columns(source, config)
-        root = (source if source.is_dir() else source.parent).resolve()
-        for intake, found in zip(intakes, files, strict=True):
-            for file in found:
-                intake.take(file, lookups, root, progress)
-            _refuse_empty(found, books, intake)
-        summary = _finish(config, into, root, books, splits, progress)
-        write_contents(connection)  # last: it holds for the file as it is now
+    if not (folder or shards is not None or into.is_dir()):
+        with staged(into, f"{memory_mb}MB") as connection:
+            _refuse_unless_warehouse(into)  # under the lock: what is there now is what would be replaced
+            summary = _ingest(connection, config, source, into, progress, memory_mb)
+            write_contents(connection)  # last: it holds for the file as it is now
+        return summary
+    _refuse_source_folder(into, source)
+    with staged_folder(into, MANIFEST) as files:
+        build = files / "build.duckdb"
+        with staged(build, f"{memory_mb}MB") as connection:
+            summary = _ingest(connection, config, source, into, progress, memory_mb)
+            write_shards(connection, files, shards)
+        build.unlink()
     return summary
+
+
+def _ingest(
+    connection: duckdb.DuckDBPyConnection,
+    config: IngestConfig,
+    source: Path,
+    into: Path,
+    progress: Progress,
+    memory_mb: int,
+) -> IngestSummary:
+    """Make the tables of the warehouse in an empty database."""
+    # Each thread of a sort needs memory of its own.
+    threads = max(1, min(os.cpu_count() or 1, memory_mb // 100))
+    connection.execute(f"SET threads = {threads}")
+    books = Books(Staging(connection))
+    intakes = [Intake(table, config, books) for table in config.tables]
+    # Everything is looked for before anything is read: a missing column must not cost an hour.
+    files = [source_files(source, intake.table, intake.columns) for intake in intakes]
+    _refuse_source(into, [file.path for found in files for file in found])
+    lookups, splits = Lookups.read(source, config), split_columns(source, config)
+    root = (source if source.is_dir() else source.parent).resolve()
+    for intake, found in zip(intakes, files, strict=True):
+        for file in found:
+            intake.take(file, lookups, root, progress)
+        _refuse_empty(found, books, intake)
+    books.staging.add("identifier", lookups.merges.identifiers())
+    books.staging.write("subject_merges", lookups.merges.table())
+    summary = _finish(config, into, root, books, splits, progress)
+    moved = lookups.merges.rows
+    return replace(summary, merged_subjects=len(moved), merged_rows=sum(moved.values()))
 
 
 def _finish(
@@ -181,6 +225,16 @@ def _refuse_source(into: Path, sources: Sequence[Path]) -> None:
         raise OutputError(
             f"{into}: is the source itself; nothing was changed.",
             wanted="another file for the warehouse",
+            do="give another --into",
+        )
+
+
+def _refuse_source_folder(into: Path, source: Path) -> None:
+    """Raises: OutputError, when the source lies in the folder that would be replaced."""
+    if into.exists() and source.resolve().is_relative_to(into.resolve()):
+        raise OutputError(
+            f"{into}: is the source itself, or holds it; nothing was changed.",
+            wanted="another folder for the warehouse",
             do="give another --into",
         )
 
