@@ -10,6 +10,7 @@ from riskpred.cli.demo import demo
 from riskpred.cli.evaluate import evaluate
 from riskpred.cli.explain import explain
 from riskpred.cli.fit import fit
+from riskpred.cli.monitor import monitor
 from riskpred.cli.report import report
 from riskpred.cli.score import score
 
@@ -47,3 +48,4 @@ app.command()(evaluate)
 app.command()(score)
 app.command()(explain)
 app.command()(report)
+app.command()(monitor)
