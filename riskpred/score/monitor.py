@@ -16,6 +16,7 @@ from riskpred.config.outcomes import OutcomesConfig
 from riskpred.errors import BundleError, InputError
 from riskpred.evaluate.gather import outcome_status
 from riskpred.model.bundle import DEFINITIONS, load_bundle
+from riskpred.model.scope import SEEN_IN_TRAINING
 from riskpred.progress import Progress, Silent
 from riskpred.records.chunk import DAY_US, STATIC
 from riskpred.records.cohort import YEAR_DAYS, cohort_at
@@ -55,6 +56,7 @@ class Followed:
     Shape:
         subject_id, prediction_time: (N,), sorted by both.
         risk: (N, Q), NaN where none was published, or the horizon is not mature.
+        seen: (N,) whether the subject trained the bundle, at the site that was scored.
         time_days, status: outcome -> (N,) as in evaluate: status -1 = by today's data not at risk then, or unlabelled.
     outcomes: with each outcome's blanking window as the study has it.
     left_out: outcome -> reason -> predictions with a mature horizon that cannot be judged.
@@ -69,6 +71,7 @@ class Followed:
     subject_id: NDArray[np.int64]
     prediction_time: NDArray[np.int64]
     risk: Floats
+    seen: NDArray[np.bool_]
     time_days: dict[str, Floats]
     status: dict[str, NDArray[np.int8]]
     immature: tuple[Immature, ...]
@@ -180,11 +183,11 @@ def _followed(connection: DuckDBPyConnection, warehouse: Warehouse, model: _Mode
         for years in group.horizons_years
     )
     latest = [mature_up_to(warehouse.data_until, years) for _, years in targets]
-    subject, moment, risk = _published(connection, model, targets, max(latest))
+    subject, moment, seen, risk = _published(connection, model, targets, max(latest))
     for q, last in enumerate(latest):
         risk[moment > last, q] = np.nan
     some = np.isfinite(risk).any(axis=1)
-    subject, moment, risk = subject[some], moment[some], risk[some]
+    subject, moment, seen, risk = subject[some], moment[some], seen[some], risk[some]
     cause, duration, why = _since(warehouse, model.outcomes.without_blanking(), subject, moment, progress)
     status = outcome_status(model.outcomes, cause)
     left_out: dict[str, dict[str, int]] = {}
@@ -201,6 +204,7 @@ def _followed(connection: DuckDBPyConnection, warehouse: Warehouse, model: _Mode
         subject_id=subject,
         prediction_time=moment,
         risk=risk,
+        seen=seen,
         time_days={name: duration[group.name] for group in groups for name in group.outcomes},
         status=status,
         immature=tuple(
@@ -256,8 +260,11 @@ def _matures(prediction_time: int, horizon_years: float) -> int:
 
 def _published(
     connection: DuckDBPyConnection, model: _Model, targets: Sequence[Target], latest: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
-    """Subject, prediction_time and risks (N, Q) of all predictions up to `latest`, sorted; the newest night's risk."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], Floats]:
+    """Subject, prediction_time, seen in training and risks (N, Q) of predictions up to `latest`, sorted by both.
+
+    Of several nights' risks for one subject and moment the newest night's is taken.
+    """
     columns = ", ".join(
         f"arg_min(risk, age) FILTER (WHERE outcome = $o{q} AND horizon_years = $h{q}) AS q{q}"
         for q in range(len(targets))
@@ -267,15 +274,17 @@ def _published(
         asked |= {f"o{q}": outcome, f"h{q}": years}
     found = connection.sql(
         f"""
-        SELECT subject_id, epoch_us(prediction_time) AS moment, {columns}
+        SELECT subject_id, epoch_us(prediction_time) AS moment,
+            bool_or(list_contains(scope_flags, '{SEEN_IN_TRAINING}')) AS seen, {columns}
         FROM risk_scores JOIN {nights()} USING (run_id)
         WHERE run_id IN (SELECT unnest($runs)) AND prediction_time <= make_timestamp($latest::BIGINT)
         GROUP BY subject_id, prediction_time ORDER BY ALL
         """,
         params=asked,
     ).to_arrow_table()
-    risks = [found.column(2 + q).to_numpy().astype(np.float64) for q in range(len(targets))]
-    return found.column(0).to_numpy(), found.column(1).to_numpy(), np.stack(risks, axis=1)
+    risks = [found.column(3 + q).to_numpy().astype(np.float64) for q in range(len(targets))]
+    subject, moment, seen = (found.column(c).to_numpy() for c in range(3))
+    return subject, moment, seen.astype(np.bool_), np.stack(risks, axis=1)
 
 
 def _immature(

@@ -90,6 +90,8 @@ def _model(
         "version": followed.bundle_version,
         "sha256": followed.bundle_sha256,
         "runs": followed.runs,
+        "predictions": len(followed.subject_id),
+        "seen_in_training": int(followed.seen.sum()),
         "matured": matured,
         "immature": [
             {
@@ -150,7 +152,6 @@ def _model_view(model: Mapping[str, Any]) -> dict[str, Any]:
             {
                 "outcome": row["outcome"],
                 "horizon_years": row["horizon_years"],
-                "reason": row["reason"],
                 "cells": [
                     row["display"],
                     horizon(row["horizon_years"]),
@@ -168,6 +169,11 @@ def _model_view(model: Mapping[str, Any]) -> dict[str, Any]:
         why = row["reason"] or "; ".join(sorted({one["reason"] for one in measures.values() if one["reason"]}))
         if why:
             notes.append(f"{row['outcome']}, {horizon(row['horizon_years'])}: {why}")
+    if model["seen_in_training"]:
+        notes.append(
+            f"{model['seen_in_training']:,} of {model['predictions']:,} predictions are of people that trained the "
+            "bundle: it is flattered by whatever it was told of their follow-up"
+        )
     for one in model["immature"]:
         first, last = one["first_until"][:10], one["last_until"][:10]
         when = f"on {first}" if first == last else f"from {first} to {last}"
