@@ -11,6 +11,7 @@ from riskpred.cli.evaluate import evaluate
 from riskpred.cli.explain import explain
 from riskpred.cli.fit import fit
 from riskpred.cli.forget import forget
+from riskpred.cli.monitor import monitor
 from riskpred.cli.report import report
 from riskpred.cli.score import score
 
@@ -49,3 +50,4 @@ app.command()(score)
 app.command()(explain)
 app.command()(report)
 app.command()(forget)
+app.command()(monitor)

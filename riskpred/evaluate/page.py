@@ -33,16 +33,21 @@ def page(evaluated: Evaluated, rows: Sequence[Metric], extra: Mapping[str, Any] 
 
 def render(summary: Mapping[str, Any]) -> str:
     """The template, filled; autoescaped, and a name that the summary lacks is an error."""
-    environment = Environment(
+    more = [list(entry) for entry in MORE_DEFINITIONS]
+    return environment().get_template(TEMPLATE).render(**summary, more_definitions=more, size=SIZE, forest_width=FOREST)
+
+
+def environment() -> Environment:
+    """The templates of this room and the filter `count`; `score` draws what came true with them, too."""
+    made = Environment(
         loader=PackageLoader("riskpred.evaluate", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["count"] = count
-    more = [list(entry) for entry in MORE_DEFINITIONS]
-    return environment.get_template(TEMPLATE).render(**summary, more_definitions=more, size=SIZE, forest_width=FOREST)
+    made.filters["count"] = count
+    return made
 
 
 def write_page(text: str, into: Path) -> None:

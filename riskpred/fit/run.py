@@ -22,7 +22,16 @@ from riskpred.fit.members import Fitted, fit_members, training_data
 from riskpred.fit.peer import fit_peer
 from riskpred.fit.profile import attribution_baselines, reference
 from riskpred.fit.scope import learn_scope
-from riskpred.model.bundle import REFERENCE_GROUP, Bundle, Contents, load_bundle, subject_hashes, write_bundle
+from riskpred.model.bundle import (
+    DEFINITIONS,
+    REFERENCE_GROUP,
+    Bundle,
+    Contents,
+    load_bundle,
+    subject_hashes,
+    write_bundle,
+)
+from riskpred.model.drift_reference import CARD_KEY, learn_drift_reference
 from riskpred.model.layout import Layout
 from riskpred.model.manifest import refuse_target
 from riskpred.model.peer import Peer
@@ -105,6 +114,7 @@ def _fit(
         card={
             **model_card(config, plan, fitted, found, site, created_at),
             "population": population_of(plan, config.outcomes, rows.batch, rows.cause, rows.duration_days),
+            CARD_KEY: learn_drift_reference(plan, rows.batch).to_json(),
         },
         reference=profile,
         baseline=attribution_baselines(fitted.model, data),
@@ -223,6 +233,8 @@ def model_card(
             "Judged on this site's data only: run `riskpred evaluate` on held-out subjects before use, and again "
             "where patients or practice differ."
         ),
+        # With these, whoever holds the scores alone can later tell what came true: `monitor` does.
+        DEFINITIONS: config.outcomes.model_dump(mode="json"),
         "limits": [
             "Risks are associations in the training data; a reason is what the model read, not a cause.",
             "An interval says how far the risk moves when a part of the people is left out, not all that is unknown.",

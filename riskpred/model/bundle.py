@@ -27,6 +27,9 @@ from riskpred.model.scope import Measured, Scope
 
 REFERENCE_GROUP: Final = "everyone"
 
+DEFINITIONS: Final = "outcome_definitions"
+"""Entry of the card with the whole of outcomes.yaml: a scores file keeps the card, and outlives the bundle."""
+
 FILES: Final = frozenset(
     [f"{part}.json" for part in ("config", "plan", "layout", "card", "calibration", "peer")]
     + [f"{part}.safetensors" for part in ("weights", "reference", "predictions", "subjects", "peer", "scope")]

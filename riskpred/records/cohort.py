@@ -84,6 +84,20 @@ def cohort(chunk: SubjectChunk, outcomes: OutcomesConfig, data_until: int, as_of
     return rows if keep.all() else rows_at(rows, np.flatnonzero(keep))
 
 
+def cohort_at(
+    chunk: SubjectChunk,
+    outcomes: OutcomesConfig,
+    data_until: int,
+    subject: NDArray[np.int64],
+    prediction_time: NDArray[np.int64],
+) -> CohortRows:
+    """`cohort` at given rows: what is known today of predictions made then, each at its own time.
+
+    Shape: subject, index into chunk.subject_id, and prediction_time, UTC microseconds: (R,), sorted by both.
+    """
+    return _judged(chunk, outcomes, _marks(chunk, outcomes), subject, prediction_time, data_until)
+
+
 @dataclass(frozen=True)
 class _Marks:
     """What each event means to the cohort. Shape: (E,) bool each; met, measured: (K, E) for K outcomes."""
