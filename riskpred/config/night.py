@@ -63,7 +63,7 @@ class ImageWork(Strict):
 
     decode_workers: int | None = Field(None, ge=0, description="processes that decode; null = as `workers`, 0 = none")
     cache: bool = Field(True, description="keep what the encoders make of an image beside SCORES")
-    cache_nights: int = Field(30, ge=1, description="an entry that so many nights did not use is dropped")
+    cache_days: int = Field(90, ge=1, description="an entry that no night used for so many days is dropped")
 
 
 class Logs(Strict):
