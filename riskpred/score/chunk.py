@@ -11,7 +11,7 @@ from riskpred.features.build import build
 from riskpred.features.change import valid_until
 from riskpred.model.scope import FLAGS
 from riskpred.records.chunk import STATIC, SubjectChunk
-from riskpred.records.cohort import ages_years, cohort, rows_at
+from riskpred.records.cohort import REASONS, ages_years, cohort, rows_at
 from riskpred.records.digest import subject_digests
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.assess import BATCH_SIZE, Assessed, assess
@@ -71,7 +71,7 @@ def judge_chunk(
         digest = subject_digests(chunk)
     eligible = np.stack([rows.eligible[name] for name in names], axis=1)
     status = np.where(eligible, "rejected", "out_of_scope").astype(object)
-    reason = np.stack([np.array(rows.reason[name], dtype=object) for name in names], axis=1)
+    reason = np.array(REASONS, dtype=object)[np.stack([rows.reason[name] for name in names], axis=1)]
     some = np.flatnonzero(eligible.any(axis=1))
     change = rows.valid_until.copy()
     targets = bundle.model.targets
