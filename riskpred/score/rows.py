@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from riskpred.features.batch import FeatureBatch, InputReject, Receipt
+from riskpred.features.batch import STATUSES, FeatureBatch, InputReject, Receipt
 from riskpred.features.receipts import input_hashes
 from riskpred.model.scope import FLAGS
 from riskpred.records.chunk import DAY_US, STATIC
@@ -19,7 +19,12 @@ Target = tuple[str, float]
 
 def _table(name: str, columns: dict[str, object]) -> pa.Table:
     schema = table_schema("scores", name).arrow()
-    return pa.table([pa.array(columns[f.name], type=f.type) for f in schema], schema=schema)
+    return pa.table([_column(columns[f.name], f.type) for f in schema], schema=schema)
+
+
+def _column(values: object, kind: pa.DataType) -> pa.Array:
+    """Values as Arrow; an array that has the type already is taken as it is."""
+    return values if isinstance(values, pa.Array) and values.type == kind else pa.array(values, type=kind)
 
 
 def _times(time: NDArray[np.int64]) -> pa.Array:
@@ -103,11 +108,13 @@ def receipt_rows(night: Night, batch: FeatureBatch) -> pa.Table:
     """Rows of input_receipts: what each modality of each subject had to work with."""
     hashes = input_hashes(batch)
     return pa.concat_tables(
-        [_one_modality(night, batch, name, receipt, list(hashes[name])) for name, receipt in batch.receipts.items()]
+        [_one_modality(night, batch, name, receipt, hashes[name]) for name, receipt in batch.receipts.items()]
     )
 
 
-def _one_modality(night: Night, batch: FeatureBatch, name: str, receipt: Receipt, hashes: list[str]) -> pa.Table:
+def _one_modality(
+    night: Night, batch: FeatureBatch, name: str, receipt: Receipt, hashes: NDArray[np.bytes_]
+) -> pa.Table:
     dated = receipt.latest_time != STATIC
     age_days = (batch.prediction_time - np.where(dated, receipt.latest_time, 0)) / DAY_US
     return _table(
@@ -116,14 +123,34 @@ def _one_modality(night: Night, batch: FeatureBatch, name: str, receipt: Receipt
             "run_id": _same(night.run_id, len(batch)),
             "subject_id": batch.subject_id,
             "modality": _same(name, len(batch)),
-            "status": list(receipt.status),
+            "status": _texts(STATUSES, receipt.code),
             "n": receipt.n,
             "latest_time": _times(receipt.latest_time),
             "age_days": pa.array(age_days, mask=~dated),
-            "missing_features": [list(names) for names in receipt.missing_features],
-            "input_hash": hashes,
+            "missing_features": _missing(receipt),
+            "input_hash": _fixed(hashes),
         },
     )
+
+
+def _texts(vocabulary: Sequence[str], place: NDArray[np.integer]) -> pa.Array:
+    """The text at each place of a vocabulary."""
+    return pa.DictionaryArray.from_arrays(pa.array(place), pa.array(vocabulary, pa.string())).cast(pa.string())
+
+
+def _fixed(texts: NDArray[np.bytes_]) -> pa.Array:
+    """ASCII texts of one length, from the bytes they lie in."""
+    offsets = np.arange(len(texts) + 1, dtype=np.int32) * texts.dtype.itemsize
+    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(texts)))
+
+
+def _missing(receipt: Receipt) -> pa.Array:
+    """Names of what was missing and the notes, a list per row."""
+    if receipt.notes:  # few rows of few chunks
+        return pa.array([list(names) for names in receipt.missing_features], pa.list_(pa.string()))
+    row, place = np.nonzero(receipt.missing)
+    offsets = np.searchsorted(row, np.arange(len(receipt.code) + 1))
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), _texts(receipt.names, place.astype(np.int32)))
 
 
 def reject_rows(night: Night, rejects: Sequence[InputReject]) -> pa.Table:
