@@ -346,7 +346,7 @@ def _count_left_out(
                 left_out[name]["subjects eligible at no prediction time"] += nowhere
             if unlabelled:
                 left_out[name][NOT_MEASURED] += unlabelled
-            left_out[name].update(reason for reason in rows.reason[name] if reason is not None)
+            left_out[name].update(reason for reason in rows.reasons(name) if reason is not None)
 
 
 def _peer_risks(bundle: Bundle, risk: Floats) -> dict[str, Floats]:

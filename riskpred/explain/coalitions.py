@@ -10,10 +10,10 @@ from itertools import combinations
 from math import factorial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from riskpred.model.fusion import Fusion
 from riskpred.model.network import Sent
 from riskpred.model.risk import RiskModel
 
@@ -80,21 +80,11 @@ def modality_reasons(model: RiskModel, sent: Sent, reference: Sent, present: dic
     all 2^M coalitions serves subjects with any subset of modalities.
     """
     names = model.modalities
-    with torch.no_grad():
-        full = model.member_risks(sent, present)
-        values = {names: full.mean(dim=0)}
-        for inside in coalitions(names):
-            if inside != names:
-                values[inside] = value(model, sent, reference, present, inside)
-    columns = []
-    for name in names:
-        others = tuple(other for other in names if other != name)
-        gains = [
-            shapley_weight(len(inside), len(names))
-            * (values[tuple(n for n in names if n in inside or n == name)] - values[inside])
-            for inside in coalitions(others)
-        ]
-        columns.append(torch.stack(gains).sum(dim=0) * POINTS)
-    return ModalityReasons(
-        member=full.numpy(), reference=values[()].numpy(), contribution=torch.stack(columns, dim=-1).numpy()
-    )
+    member, value_of = Fusion.of(model).coalition_risks(sent, reference, present)
+    contribution = np.zeros((*member.shape[1:], len(names)))
+    for m in range(len(names)):
+        for inside in range(2 ** len(names)):
+            if not inside >> m & 1:
+                weight = shapley_weight(inside.bit_count(), len(names)) * POINTS
+                contribution[:, :, m] += weight * (value_of[inside | 1 << m] - value_of[inside])
+    return ModalityReasons(member=member, reference=value_of[0], contribution=contribution)

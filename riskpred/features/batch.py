@@ -1,6 +1,8 @@
 """The arrays a network reads: B prediction rows, by modality, with what each value was and when it was known."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import compress
 from typing import Final
 
 import numpy as np
@@ -8,6 +10,10 @@ from numpy.typing import NDArray
 
 NO_USABLE_INPUT: Final = "no_usable_input"
 """Why a row without any modality gets no risk."""
+
+USED, MISSING, STALE, REJECTED = 0, 1, 2, 3
+STATUSES: Final = ("used", "missing", "stale", "rejected")
+"""What a modality can be for a row; a receipt's code is the place here."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +54,55 @@ class ImageInput:
 class Receipt:
     """What one modality had to work with, per row.
 
-    status: (B,) used | missing | stale | rejected.  n: (B,) visible events or images.
-    latest_time: (B,) int64 UTC microseconds, STATIC where none is dated.
-    missing_features: per row, names of inputs not there.
+    Shape and meaning:
+        code: (B,) int8, place in STATUSES.   n: (B,) visible events or images.
+        latest_time: (B,) int64 UTC microseconds, STATIC where none is dated.
+        missing: (B, F) bool, which of the F inputs named in `names` were not there.
+        notes: place of a row -> what else was wrong with its inputs; few rows have any.
     """
 
-    status: tuple[str, ...]
+    code: NDArray[np.int8]
     n: NDArray[np.int64]
     latest_time: NDArray[np.int64]
-    missing_features: tuple[tuple[str, ...], ...]
+    missing: NDArray[np.bool_]
+    names: tuple[str, ...]
+    notes: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def status(self) -> tuple[str, ...]:
+        """(B,) used | missing | stale | rejected."""
+        return tuple(STATUSES[code] for code in self.code.tolist())
+
+    @property
+    def missing_features(self) -> tuple[tuple[str, ...], ...]:
+        """Per row, names of inputs not there, then its notes."""
+        rows = map(bytes, np.ascontiguousarray(self.missing).view(np.uint8))
+        return tuple((*compress(self.names, row), *self.notes.get(b, ())) for b, row in enumerate(rows))
+
+    def take(self, index: NDArray[np.int64]) -> "Receipt":
+        """The given rows, in the given order."""
+        noted = [] if not self.notes else [(b, self.notes.get(row)) for b, row in enumerate(index.tolist())]
+        return Receipt(
+            self.code[index],
+            self.n[index],
+            self.latest_time[index],
+            self.missing[index],
+            self.names,
+            {b: notes for b, notes in noted if notes is not None},
+        )
+
+    @classmethod
+    def joined(cls, receipts: Sequence["Receipt"]) -> "Receipt":
+        """Receipts of one modality, one after the other."""
+        first = np.cumsum([0, *(len(one.code) for one in receipts)]).tolist()
+        return cls(
+            np.concatenate([one.code for one in receipts]),
+            np.concatenate([one.n for one in receipts]),
+            np.concatenate([one.latest_time for one in receipts]),
+            np.concatenate([one.missing for one in receipts]),
+            receipts[0].names,
+            {first[i] + row: notes for i, one in enumerate(receipts) for row, notes in one.notes.items()},
+        )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from riskpred.features.batch import FeatureBatch, ImageInput, InputReject, Receipt, SeriesInput, TabularInput
+from riskpred.features.batch import USED, FeatureBatch, ImageInput, InputReject, Receipt, SeriesInput, TabularInput
 from riskpred.features.image import image
 from riskpred.features.plan import FeaturePlan, SeriesPlan, TabularPlan
 from riskpred.features.series import series
@@ -32,7 +32,7 @@ def build(chunk: SubjectChunk, rows: CohortRows, plan: FeaturePlan, image_root: 
         else:
             inputs[name], receipts[name], unreadable = image(chunk, rows, modality, image_root)
             rejects += unreadable
-        present[name] = np.array([status == "used" for status in receipts[name].status], dtype=np.bool_)
+        present[name] = receipts[name].code == USED
     return FeatureBatch(
         subject_id=chunk.subject_id[rows.subject],
         prediction_time=rows.prediction_time,

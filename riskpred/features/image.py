@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from riskpred.features.batch import ImageInput, InputReject, Receipt
+from riskpred.features.batch import MISSING, REJECTED, STALE, USED, ImageInput, InputReject, Receipt
 from riskpred.features.plan import ImagePlan
 from riskpred.imaging.paths import ImageProblem, inside
 from riskpred.imaging.prepare import Prepared, prepare
@@ -30,7 +30,7 @@ def image(
     spacing = np.full((rows_n, 2), np.nan)
     time = np.full(rows_n, STATIC, dtype=np.int64)
     image_id = [""] * rows_n
-    status, n, latest = ["missing"] * rows_n, np.zeros(rows_n, dtype=np.int64), np.full(rows_n, STATIC, dtype=np.int64)
+    code, n, latest = np.full(rows_n, MISSING, np.int8), np.zeros(rows_n, np.int64), np.full(rows_n, STATIC, np.int64)
     rejects: list[InputReject] = []
     # Rows of one subject follow one another and often share an image: keep what this subject's files gave.
     read: dict[str, Prepared | None] = {}
@@ -43,25 +43,20 @@ def image(
         n[r] = len(visible)
         if not visible:
             continue
-        latest[r], status[r] = visible[-1].time, "rejected"
+        latest[r], code[r] = visible[-1].time, REJECTED
         for row in reversed(visible):
             if is_stale(row, plan, now):
                 # Only the first can make the row stale: after a reject the row lost an image that was in time.
-                status[r] = "stale" if row is visible[-1] else "rejected"
+                code[r] = STALE if row is visible[-1] else REJECTED
                 break
             if row.image_id not in read:
                 read[row.image_id] = _prepared(row, plan, image_root, rejects)
             prepared = read[row.image_id]
             if prepared is not None:
                 pixels[r], spacing[r] = prepared.pixels, prepared.spacing_mm
-                image_id[r], time[r], latest[r], status[r] = row.image_id, row.time, row.time, "used"
+                image_id[r], time[r], latest[r], code[r] = row.image_id, row.time, row.time, USED
                 break
-    receipt = Receipt(
-        status=tuple(status),
-        n=n,
-        latest_time=latest,
-        missing_features=tuple(() if what == "used" else MISSING_IMAGE for what in status),
-    )
+    receipt = Receipt(code, n, latest, (code != USED)[:, None], MISSING_IMAGE)
     return ImageInput(pixels, tuple(image_id), time, spacing), receipt, tuple(rejects)
 
 

@@ -22,15 +22,7 @@ def concat(batches: Sequence[FeatureBatch]) -> FeatureBatch:
         prediction_time=np.concatenate([batch.prediction_time for batch in batches]),
         inputs={name: _concat([batch.inputs[name] for batch in batches]) for name in names},
         present={name: np.concatenate([batch.present[name] for batch in batches]) for name in names},
-        receipts={
-            name: Receipt(
-                status=tuple(item for batch in batches for item in batch.receipts[name].status),
-                n=np.concatenate([batch.receipts[name].n for batch in batches]),
-                latest_time=np.concatenate([batch.receipts[name].latest_time for batch in batches]),
-                missing_features=tuple(item for batch in batches for item in batch.receipts[name].missing_features),
-            )
-            for name in names
-        },
+        receipts={name: Receipt.joined([batch.receipts[name] for batch in batches]) for name in names},
         rejects=tuple(reject for batch in batches for reject in batch.rejects),
     )
 
@@ -38,22 +30,13 @@ def concat(batches: Sequence[FeatureBatch]) -> FeatureBatch:
 def take(batch: FeatureBatch, index: NDArray[np.int64] | NDArray[np.bool_]) -> FeatureBatch:
     """The given rows, in the given order (or where a mask is True), and the rejects of their subjects."""
     at = np.flatnonzero(index) if index.dtype == np.bool_ else np.asarray(index, dtype=np.int64)
-    places = at.tolist()
     subjects = set(batch.subject_id[at].tolist())
     return FeatureBatch(
         subject_id=batch.subject_id[at],
         prediction_time=batch.prediction_time[at],
         inputs={name: _take(given, at) for name, given in batch.inputs.items()},
         present={name: present[at] for name, present in batch.present.items()},
-        receipts={
-            name: Receipt(
-                status=tuple(receipt.status[i] for i in places),
-                n=receipt.n[at],
-                latest_time=receipt.latest_time[at],
-                missing_features=tuple(receipt.missing_features[i] for i in places),
-            )
-            for name, receipt in batch.receipts.items()
-        },
+        receipts={name: receipt.take(at) for name, receipt in batch.receipts.items()},
         rejects=tuple(reject for reject in batch.rejects if reject.subject_id in subjects),
     )
 

@@ -5,9 +5,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from riskpred.features.batch import Receipt, SeriesInput
+from riskpred.features.batch import MISSING, STALE, USED, Receipt, SeriesInput
 from riskpred.features.plan import SeriesPlan
-from riskpred.features.receipts import names_where
 from riskpred.features.steps import count_steps, fill_steps
 from riskpred.records.chunk import DAY_US, SubjectChunk
 from riskpred.records.cohort import CohortRows
@@ -36,16 +35,16 @@ def series(chunk: SubjectChunk, rows: CohortRows, plan: SeriesPlan) -> tuple[Ser
     kept[stale] = 0
     step_start = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
     times, values, there = fill_steps(*place, steps, step_start)
-    missing = list(names_where(~there, tuple(channel.code for channel in plan.channels)))
-    for r in np.flatnonzero(not_numeric.any(axis=1)):
-        skipped = [
+    notes = {
+        r: tuple(
             f"{channel.code}: {count} not numeric"
             for channel, count in zip(plan.channels, not_numeric[r].tolist(), strict=True)
             if count
-        ]
-        missing[r] = (*missing[r], *skipped)
-    status = np.where(stale, "stale", np.where(kept > 0, "used", "missing"))
-    receipt = Receipt(status=tuple(status.tolist()), n=n, latest_time=latest, missing_features=tuple(missing))
+        )
+        for r in np.flatnonzero(not_numeric.any(axis=1)).tolist()
+    }
+    code = np.where(stale, STALE, np.where(kept > 0, USED, MISSING)).astype(np.int8)
+    receipt = Receipt(code, n, latest, ~there, tuple(channel.code for channel in plan.channels), notes)
     return SeriesInput(step_start, times, values), receipt
 
 

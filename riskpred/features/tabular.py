@@ -6,9 +6,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from riskpred.features.batch import Receipt, TabularInput
+from riskpred.features.batch import MISSING, USED, Receipt, TabularInput
 from riskpred.features.plan import BUILTIN, FeatureColumn, TabularPlan
-from riskpred.features.receipts import names_where
 from riskpred.features.windows import AGGREGATES, NO_CATEGORY, UNKNOWN_CATEGORY, aggregate_rows
 from riskpred.records.chunk import DAY_US, STATIC, SubjectChunk
 from riskpred.records.cohort import BIRTH_CODE, CohortRows
@@ -62,12 +61,8 @@ def tabular(chunk: SubjectChunk, rows: CohortRows, plan: TabularPlan) -> tuple[T
             values[dated, f], times[:, f] = since, rows.entry_time
     missing = np.isnan(values)
     used: NDArray[np.bool_] = np.logical_not(missing.all(axis=1))
-    receipt = Receipt(
-        status=tuple("used" if there else "missing" for there in used.tolist()),
-        n=n,
-        latest_time=latest,
-        missing_features=names_where(missing, tuple(column.name for column in plan.columns)),
-    )
+    code = np.where(used, USED, MISSING).astype(np.int8)
+    receipt = Receipt(code, n, latest, missing, tuple(column.name for column in plan.columns))
     return TabularInput(values, times), receipt
 
 

@@ -19,6 +19,7 @@ from riskpred.fit.spline_base import CauseData, Choice, fit_cause
 from riskpred.fit.train import TrainingData
 from riskpred.model.layout import BASES, GroupGrid
 from riskpred.model.network import Member
+from riskpred.model.ranked_trees import RankedTrees
 from riskpred.model.tabular import TabularEncoder
 from riskpred.model.tensors import TabularTensors
 from riskpred.model.trees import Forest
@@ -118,7 +119,7 @@ def fit_trees(
     mean: dict[str, Tensor] = {}
     for name, forest in forests.items():
         here = data.inputs[name].present.numpy()
-        output = forest.predict(asked[name][here], at) if here.any() else np.zeros((1, layout.coefficients))
+        output = _output(forest, asked[name][here], at) if here.any() else np.zeros((1, layout.coefficients))
         mean[name] = torch.from_numpy(output.mean(axis=0))
     total = sum(mean.values(), start=torch.zeros(layout.coefficients, dtype=torch.float64))
     for g, (group, part) in enumerate(zip(layout.groups, layout.slices(), strict=True)):
@@ -131,12 +132,17 @@ def has_trees(group: GroupGrid, j: int, events: float) -> bool:
     return group.causes[j] in group.outcomes and events >= _LEAST_EVENTS
 
 
+def _output(forest: Forest, values: NDArray[np.float64], causes: int) -> NDArray[np.float64]:
+    """Sum over each cause's trees at each point of time. Shape: values (B, W), NaN = missing; result (B, G)."""
+    return RankedTrees.of(forest, values.shape[1], causes, BASES).predict(np.ascontiguousarray(values, np.float64))
+
+
 def tree_log_rates(member: Member, trees: MemberTrees, data: TrainingData) -> list[Tensor]:
     """What the trees alone say: log-rates per group, (N, J, K)."""
     layout = member.layout
     total = torch.zeros(len(data.together), layout.coefficients, dtype=torch.float64)
     for name, forest in trees.forests.items():
-        output = torch.from_numpy(forest.predict(_columns(member, data, name), layout.causes))
+        output = torch.from_numpy(_output(forest, _columns(member, data, name), layout.causes))
         total += torch.where(data.inputs[name].present[:, None], output - trees.mean[name], 0.0)
     return [
         baseline + total[:, part].reshape(len(total), -1, BASES) @ group.time_basis

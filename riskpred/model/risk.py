@@ -13,6 +13,7 @@ from riskpred.config.network import NetworkConfig
 from riskpred.features.batch import FeatureBatch
 from riskpred.features.plan import FeaturePlan, TabularPlan
 from riskpred.model.calibration import Calibration, pattern_index
+from riskpred.model.fusion import Fusion
 from riskpred.model.incidence import cumulative_incidence
 from riskpred.model.layout import Layout, Target, running_maximum
 from riskpred.model.network import Member, Sent, SentOne
@@ -122,14 +123,14 @@ class RiskModel(nn.Module):
 
     def predict(self, batch: FeatureBatch, batch_size: int = 512) -> Prediction:
         """Risks with 90 % intervals; at most `batch_size` rows are in the network at a time."""
-        inputs = self.tensors(batch)
+        inputs, fusion = self.tensors(batch), Fusion.of(self)
         found = []
         with torch.no_grad():
             for rows in torch.split(torch.arange(len(batch)), batch_size):
                 some = {name: given.take(rows) for name, given in inputs.items()}
                 sent = self.encode(some)
-                found.append(self.member_risks(sent, {name: given.present for name, given in some.items()}))
-        member = torch.cat(found, dim=1).numpy() if found else np.zeros((self.members, 0, len(self.targets)))
+                found.append(fusion.member_risks(sent, {name: given.present for name, given in some.items()}))
+        member = np.concatenate(found, axis=1) if found else np.zeros((self.members, 0, len(self.targets)))
         return self.with_interval(member)
 
     def with_interval(self, member: NDArray[np.float64]) -> Prediction:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from riskpred.model.layout import BASES
+from riskpred.model.ranked_trees import RankedTrees
 from riskpred.model.tensors import TabularTensors, Vocabulary, column_owner
-from riskpred.records.compiled import compiled
 
 
 @dataclass(frozen=True)
@@ -69,23 +69,6 @@ class Forest:
             nodes += len(part.column)
         return cls(*(np.concatenate([getattr(part, one.name) for part in moved]) for one in fields(cls)))
 
-    def predict(self, values: NDArray[np.float64], causes: int) -> NDArray[np.float64]:
-        """Sum over each cause's trees at each point of time. Shape: values (B, W), NaN = missing; result (B, G)."""
-        return _predict(
-            np.ascontiguousarray(values, dtype=np.float64),
-            self.column,
-            self.threshold,
-            self.missing_left,
-            self.left,
-            self.right,
-            self.value,
-            self.root,
-            self.cause,
-            self.timed,
-            causes,
-            BASES,
-        )
-
 
 class TreeTerm(nn.Module):
     """What the trees of one tabular modality add to the log-rates, 0 on average over training rows.
@@ -104,6 +87,7 @@ class TreeTerm(nn.Module):
 
     weight: Tensor
     mean: Tensor
+    _ranked: RankedTrees | None  # prepared when first asked, and kept as long as the trees are
 
     def __init__(self, columns: Sequence[Vocabulary], causes: int) -> None:
         super().__init__()
@@ -132,7 +116,10 @@ class TreeTerm(nn.Module):
         """Unweighted output of the trees. Shape: (B, G) float64; no gradient."""
         if not len(self.get_buffer("root")):
             return torch.zeros(len(tabular.values), self.causes * BASES, dtype=torch.float64)
-        return torch.from_numpy(self.forest.predict(self.asked(tabular), self.causes))
+        values = self.asked(tabular)
+        if self._ranked is None:
+            self._ranked = RankedTrees.of(self.forest, values.shape[1], self.causes, BASES)
+        return torch.from_numpy(self._ranked.predict(values))
 
     def asked(self, tabular: TabularTensors) -> NDArray[np.float64]:
         """The columns that trees ask, NaN where the feature is missing. Shape: (B, W)."""
@@ -142,47 +129,15 @@ class TreeTerm(nn.Module):
         return result
 
     def _put(self, forest: Forest) -> None:
+        self._ranked = None
         for one in fields(Forest):
             array = np.array(getattr(forest, one.name))
             self.register_buffer(one.name, torch.from_numpy(array))
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         """How many trees there are is told by the file that is loaded."""
+        self._ranked = None
         for one in fields(Forest):
             if prefix + one.name in state_dict:
                 self.register_buffer(one.name, torch.zeros_like(state_dict[prefix + one.name]))
         super()._load_from_state_dict(state_dict, prefix, *rest)
-
-
-@compiled
-def _predict(
-    values: NDArray[np.float64],
-    column: NDArray[np.int64],
-    threshold: NDArray[np.float64],
-    missing_left: NDArray[np.bool_],
-    left: NDArray[np.int64],
-    right: NDArray[np.int64],
-    value: NDArray[np.float64],
-    root: NDArray[np.int64],
-    cause: NDArray[np.int64],
-    timed: NDArray[np.bool_],
-    causes: int,
-    points: int,
-) -> NDArray[np.float64]:
-    rows, wide = values.shape
-    result = np.zeros((rows, causes * points))
-    for row in range(rows):
-        for tree in range(len(root)):
-            first = cause[tree] * points
-            for point in range(points if timed[tree] else 1):
-                node = root[tree]
-                while column[node] >= 0:
-                    x = float(point) if column[node] == wide else values[row, column[node]]
-                    goes_left = missing_left[node] if np.isnan(x) else x <= threshold[node]
-                    node = left[node] if goes_left else right[node]
-                if timed[tree]:
-                    result[row, first + point] += value[node]
-                else:
-                    for every in range(points):
-                        result[row, first + every] += value[node]
-    return result

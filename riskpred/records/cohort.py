@@ -10,10 +10,20 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from riskpred.config.outcomes import Outcome, OutcomesConfig, PredictionTimes
+from riskpred.config.outcomes import OutcomesConfig, PredictionTimes
 from riskpred.records.chunk import DAY_US, STATIC, SubjectChunk
 from riskpred.records.compiled import code_mask
-from riskpred.records.follow_up import first_time, judge
+from riskpred.records.follow_up import (
+    BIRTH,
+    DEATH,
+    ENTRY,
+    FIRST_LABEL,
+    LEAVING,
+    MOST_OUTCOMES,
+    first_dated,
+    first_time,
+    judge,
+)
 
 BIRTH_CODE = "MEDS_BIRTH"
 YEAR_DAYS = 365.25
@@ -30,7 +40,7 @@ class CohortRows:
     Shape and meaning:
         subject: (R,) int64, index into chunk.subject_id.      prediction_time: (R,) int64 UTC microseconds.
         entry_time: (R,) int64, the first entry at or before prediction_time; STATIC = none or undated.
-        eligible: outcome -> (R,) bool.       reason: outcome -> R texts of REASONS.
+        eligible: outcome -> (R,) bool.       reason: outcome -> (R,) int8, place in REASONS; 0 where eligible.
         duration_days: risk group -> (R,) float64 from prediction_time to event or end of follow-up; 0 where known at
             once; NaN where cause = -1.
         cause: risk group -> (R,) int8: 0 censored, j = group.causes[j - 1]; known at once 0 no, 1 yes; -1 = not in the
@@ -43,13 +53,17 @@ class CohortRows:
     prediction_time: NDArray[np.int64]
     entry_time: NDArray[np.int64]
     eligible: dict[str, NDArray[np.bool_]]
-    reason: dict[str, tuple[str | None, ...]]
+    reason: dict[str, NDArray[np.int8]]
     duration_days: dict[str, NDArray[np.float64]]
     cause: dict[str, NDArray[np.int8]]
     valid_until: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.subject)
+
+    def reasons(self, outcome: str) -> tuple[str | None, ...]:
+        """Why each row is not eligible for an outcome, in words; None where it is."""
+        return tuple(REASONS[place] for place in self.reason[outcome].tolist())
 
 
 def cohort(chunk: SubjectChunk, outcomes: OutcomesConfig, data_until: int, as_of: int | None = None) -> CohortRows:
@@ -69,13 +83,14 @@ def cohort(chunk: SubjectChunk, outcomes: OutcomesConfig, data_until: int, as_of
     Blanking: whose follow-up ends (outcome, death or leaving) within a group's blanking_days after prediction_time, the
     last moment included, is eligible as ever but not in its risk set. Durations still count from prediction_time.
     """
-    marks = _marks(chunk, outcomes)
     if as_of is not None:
         subject = np.arange(len(chunk), dtype=np.int64)
         prediction_time = np.full(len(chunk), as_of, dtype=np.int64)
     else:
-        subject, prediction_time = _prediction_times(chunk, outcomes.prediction_times, marks.entry, data_until)
-    rows = _judged(chunk, outcomes, marks, subject, prediction_time, data_until)
+        subject, prediction_time = _prediction_times(
+            chunk, outcomes.prediction_times, _entries(chunk, outcomes), data_until
+        )
+    rows = _judged(chunk, outcomes, subject, prediction_time, data_until)
     if as_of is not None:
         return rows
     keep = np.zeros(len(rows), dtype=np.bool_)
@@ -95,58 +110,57 @@ def cohort_at(
 
     Shape: subject, index into chunk.subject_id, and prediction_time, UTC microseconds: (R,), sorted by both.
     """
-    return _judged(chunk, outcomes, _marks(chunk, outcomes), subject, prediction_time, data_until)
+    return _judged(chunk, outcomes, subject, prediction_time, data_until)
 
 
 @dataclass(frozen=True)
-class _Marks:
-    """What each event means to the cohort. Shape: (E,) bool each; met, measured: (K, E) for K outcomes."""
+class _Rules:
+    """What codes, numbers and texts mean to the cohort: the arguments of `follow_up.judge` of these names."""
 
-    entry: NDArray[np.bool_]
-    leaving: NDArray[np.bool_]
-    death: NDArray[np.bool_]
-    birth: NDArray[np.bool_]
-    met: NDArray[np.bool_]
-    measured: NDArray[np.bool_]
+    meaning: NDArray[np.int64]
+    needs_value: NDArray[np.bool_]
+    least: NDArray[np.float64]
+    most: NDArray[np.float64]
+    needs_text: NDArray[np.bool_]
+    accepted: NDArray[np.bool_]
 
 
-def _marks(chunk: SubjectChunk, outcomes: OutcomesConfig) -> _Marks:
-    def of(patterns: tuple[str, ...]) -> NDArray[np.bool_]:
-        return code_mask(chunk.codes, patterns)[chunk.code]
-
-    birth = of((BIRTH_CODE,))
-    if outcomes.entry_codes:
-        entry = of(outcomes.entry_codes)
-    else:
-        dated = (chunk.time != STATIC) & ~birth
-        first = first_time(chunk.start, chunk.time, dated)
-        entry = dated & (chunk.time == np.repeat(first, np.diff(chunk.start)))
-    rules = [_rule(chunk, outcome) for outcome in outcomes.outcomes.values()]
-    return _Marks(
-        entry=entry,
-        leaving=of(outcomes.leaving_codes),
-        death=of(outcomes.death_codes),
-        birth=birth,
-        met=np.stack([met for met, _ in rules]),
-        measured=np.stack([measured for _, measured in rules]),
+def _rules(chunk: SubjectChunk, outcomes: OutcomesConfig) -> _Rules:
+    rules = [outcome.rule for outcome in outcomes.outcomes.values()]
+    assert len(rules) <= MOST_OUTCOMES, "one bit per outcome"
+    meaning = np.zeros(len(chunk.codes), dtype=np.int64)
+    for bit, patterns in (
+        (ENTRY, outcomes.entry_codes),
+        (LEAVING, outcomes.leaving_codes),
+        (DEATH, outcomes.death_codes),
+        (BIRTH, (BIRTH_CODE,)),
+        *((1 << FIRST_LABEL + k, rule.codes) for k, rule in enumerate(rules)),
+    ):
+        meaning |= np.where(code_mask(chunk.codes, patterns), bit, 0)
+    # Values are float32 in MEDS: a limit of 0.1 must be met by a stored 0.1.
+    least = [-math.inf if rule.at_least is None else float(np.float32(rule.at_least)) for rule in rules]
+    most = [math.inf if rule.at_most is None else float(np.float32(rule.at_most)) for rule in rules]
+    return _Rules(
+        meaning=meaning,
+        needs_value=np.array([not (rule.at_least is None and rule.at_most is None) for rule in rules], dtype=np.bool_),
+        least=np.array(least, dtype=np.float64),
+        most=np.array(most, dtype=np.float64),
+        needs_text=np.array([rule.values is not None for rule in rules], dtype=np.bool_),
+        accepted=np.array(
+            [[rule.values is not None and text in rule.values for text in chunk.texts] for rule in rules],
+            dtype=np.bool_,
+        ).reshape(len(rules), len(chunk.texts)),
     )
 
 
-def _rule(chunk: SubjectChunk, outcome: Outcome) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which events meet the outcome's rule, and which measured it at all. Shape: (E,) bool, twice."""
-    rule = outcome.rule
-    measured = code_mask(chunk.codes, rule.codes)[chunk.code].copy()
-    met = np.ones(len(measured), dtype=np.bool_)
-    if rule.at_least is not None or rule.at_most is not None:
-        measured &= ~np.isnan(chunk.numeric_value)
-        # Values are float32 in MEDS: a limit of 0.1 must be met by a stored 0.1.
-        met &= chunk.numeric_value >= (-math.inf if rule.at_least is None else float(np.float32(rule.at_least)))
-        met &= chunk.numeric_value <= (math.inf if rule.at_most is None else float(np.float32(rule.at_most)))
-    if rule.values is not None:
-        measured &= chunk.text >= 0
-        accepted = np.array([text in rule.values for text in chunk.texts] + [False], dtype=np.bool_)
-        met &= accepted[chunk.text]  # -1 = null reads the last one
-    return met & measured, measured
+def _entries(chunk: SubjectChunk, outcomes: OutcomesConfig) -> NDArray[np.bool_]:
+    """Which events are entries: those of the entry codes, else all of the first dated moment. Shape: (E,)."""
+    if outcomes.entry_codes:
+        return code_mask(chunk.codes, outcomes.entry_codes)[chunk.code]
+    dated = (chunk.time != STATIC) & ~code_mask(chunk.codes, (BIRTH_CODE,))[chunk.code]
+    first = first_time(chunk.start, chunk.time, dated)
+    entries: NDArray[np.bool_] = dated & (chunk.time == np.repeat(first, np.diff(chunk.start)))
+    return entries
 
 
 def _prediction_times(
@@ -202,7 +216,6 @@ def age_limits_us(limits: tuple[float | None, float | None] | None) -> tuple[int
 def _judged(
     chunk: SubjectChunk,
     outcomes: OutcomesConfig,
-    marks: _Marks,
     subject: NDArray[np.int64],
     prediction_time: NDArray[np.int64],
     data_until: int,
@@ -214,15 +227,20 @@ def _judged(
         for number, name in enumerate(group.outcomes, start=1):
             group_of[names.index(name)], cause_of[names.index(name)] = g, number
     low, high = age_limits_us(outcomes.age_years)
+    rules = _rules(chunk, outcomes)
     reason, duration, cause, entry_time, valid_until = judge(
         chunk.start,
         chunk.time,
-        marks.entry,
-        marks.leaving,
-        marks.death,
-        marks.birth,
-        marks.met,
-        marks.measured,
+        chunk.code,
+        chunk.numeric_value,
+        chunk.text,
+        rules.meaning,
+        not outcomes.entry_codes,
+        rules.needs_value,
+        rules.least,
+        rules.most,
+        rules.needs_text,
+        rules.accepted,
         group_of,
         cause_of,
         np.array([group.known_at_once for group in groups], dtype=np.bool_),
@@ -240,14 +258,13 @@ def _judged(
         if group.blanking_days:
             within = duration[g] <= group.blanking_days
             duration[g, within], cause[g, within] = np.nan, -1
-    texts = np.array(REASONS, dtype=object)
     place = {name: g for g, group in enumerate(groups) for name in group.outcomes}
     return CohortRows(
         subject=subject,
         prediction_time=prediction_time,
         entry_time=entry_time,
         eligible={name: reason[place[name]] == 0 for name in names},
-        reason={name: tuple(texts[reason[place[name]]].tolist()) for name in names},
+        reason={name: reason[place[name]] for name in names},
         duration_days={group.name: duration[g] for g, group in enumerate(groups)},
         cause={group.name: cause[g] for g, group in enumerate(groups)},
         valid_until=valid_until,
@@ -256,8 +273,8 @@ def _judged(
 
 def ages_years(chunk: SubjectChunk, rows: CohortRows) -> NDArray[np.float64]:
     """Age at prediction_time, whatever the features are; NaN where no dated birth is known by then. Shape: (R,)."""
-    birth = code_mask(chunk.codes, (BIRTH_CODE,))[chunk.code] & (chunk.time != STATIC)
-    born = first_time(chunk.start, chunk.time, birth)[rows.subject]
+    birth = code_mask(chunk.codes, (BIRTH_CODE,))
+    born = first_dated(chunk.start, chunk.time, chunk.code, birth)[rows.subject]
     known = (born != STATIC) & (born <= rows.prediction_time)
     # Where it is not known the difference would overflow.
     lived = rows.prediction_time - np.where(known, born, rows.prediction_time)
@@ -271,7 +288,7 @@ def rows_at(rows: CohortRows, index: NDArray[np.int64]) -> CohortRows:
         prediction_time=rows.prediction_time[index],
         entry_time=rows.entry_time[index],
         eligible={name: eligible[index] for name, eligible in rows.eligible.items()},
-        reason={name: tuple(reason[i] for i in index) for name, reason in rows.reason.items()},
+        reason={name: reason[index] for name, reason in rows.reason.items()},
         duration_days={name: duration[index] for name, duration in rows.duration_days.items()},
         cause={name: cause[index] for name, cause in rows.cause.items()},
         valid_until=rows.valid_until[index],

@@ -29,16 +29,43 @@ def first_time(start: NDArray[np.int64], time: NDArray[np.int64], marked: NDArra
     return first
 
 
+ENTRY, LEAVING, DEATH, BIRTH = 1, 2, 4, 8
+"""Bits of what a code means to the cohort; each outcome's labels have a further bit, from FIRST_LABEL on."""
+FIRST_LABEL = 4
+MOST_OUTCOMES = 59
+
+
+@compiled
+def first_dated(
+    start: NDArray[np.int64], time: NDArray[np.int64], code: NDArray[np.int32], wanted: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Time of each subject's first dated event of a wanted code, STATIC where there is none.
+
+    Shape: (S + 1,), (E,), (E,), (C,) -> (S,).
+    """
+    first = np.full(len(start) - 1, _STATIC, dtype=np.int64)
+    for s in range(len(start) - 1):
+        for e in range(start[s], start[s + 1]):
+            if wanted[code[e]] and time[e] != _STATIC:
+                first[s] = time[e]
+                break
+    return first
+
+
 @compiled
 def judge(
     start: NDArray[np.int64],
     time: NDArray[np.int64],
-    entry: NDArray[np.bool_],
-    leaving: NDArray[np.bool_],
-    death: NDArray[np.bool_],
-    birth: NDArray[np.bool_],
-    met: NDArray[np.bool_],
-    measured: NDArray[np.bool_],
+    code: NDArray[np.int32],
+    numeric_value: NDArray[np.float64],
+    text: NDArray[np.int32],
+    meaning: NDArray[np.int64],
+    first_is_entry: bool,
+    needs_value: NDArray[np.bool_],
+    least: NDArray[np.float64],
+    most: NDArray[np.float64],
+    needs_text: NDArray[np.bool_],
+    accepted: NDArray[np.bool_],
     group_of: NDArray[np.int64],
     cause_of: NDArray[np.int64],
     known_at_once: NDArray[np.bool_],
@@ -55,7 +82,11 @@ def judge(
     """Reason, duration, cause, entry time and valid_until of each row.
 
     Args:
-        entry, leaving, death, birth: (E,) what an event is.   met, measured: (K, E) which events label outcome k.
+        start, time, code, numeric_value, text: of the chunk.
+        meaning: (C,) bits of what each code means: ENTRY, LEAVING, DEATH, BIRTH, and 1 << FIRST_LABEL + k for a label
+            of outcome k.   first_is_entry: no code is an entry; the first dated event other than a birth is.
+        needs_value, least, most: (K,) whether an outcome's label needs a number, and which meet its rule.
+        needs_text, accepted: (K,), (K, T) whether it needs a text, and which meet its rule.
         group_of, cause_of, lookback, absent_is_no: (K,) of each outcome.
         known_at_once, causes: (G,) of each risk group; causes counts death, which is the last.
         subject, prediction_time: (R,).   age_low, age_high: microseconds since birth, inclusive, read if by_age.
@@ -76,39 +107,52 @@ def judge(
         now = prediction_time[r]
         day = now // _DAY * _DAY
         entered, left_once, dead, birth_known = False, False, False, False
-        last_entry, last_leaving, birth_time = _STATIC, _STATIC, _STATIC
+        last_entry, last_leaving, birth_time, first = _STATIC, _STATIC, _STATIC, _STATIC
         death_at, leaving_at, change = _NEVER, _NEVER, _NEVER
         prevalent[:] = False
         event_at[:] = _NEVER
         event_cause[:] = 0
         answer[:] = -1
         for e in range(start[subject[r]], start[subject[r] + 1]):
-            t = time[e]
+            t, means = time[e], meaning[code[e]]
+            if first_is_entry and t != _STATIC and not means & BIRTH and (first == _STATIC or t == first):
+                first = t
+                means |= ENTRY
+            if means == 0:
+                continue
             if t <= now:
-                if entry[e]:
+                if means & ENTRY:
                     if not entered:
                         entry_time[r] = t
                     entered, last_entry = True, t
-                if leaving[e]:
+                if means & LEAVING:
                     left_once, last_leaving = True, t
-                dead = dead or death[e]
-                if birth[e] and not birth_known and t != _STATIC:
+                dead = dead or means & DEATH != 0
+                if means & BIRTH and not birth_known and t != _STATIC:
                     birth_known, birth_time = True, t
             else:
-                if death[e] and death_at == _NEVER:
+                if means & DEATH and death_at == _NEVER:
                     death_at = t
-                if leaving[e] and leaving_at == _NEVER:
+                if means & LEAVING and leaving_at == _NEVER:
                     leaving_at = t
-                if entry[e] or leaving[e] or death[e] or (by_age and birth[e]):
+                if means & (ENTRY | LEAVING | DEATH) or (by_age and means & BIRTH):
                     change = min(change, t)
+            if means >> FIRST_LABEL == 0:
+                continue
             for k in range(outcomes):
-                if not measured[k, e]:
+                if not means >> (FIRST_LABEL + k) & 1:
                     continue
+                value = numeric_value[e]
+                if (needs_value[k] and np.isnan(value)) or (needs_text[k] and text[e] < 0):
+                    continue  # without what its rule judges it was not measured
+                met = (not needs_value[k] or least[k] <= value <= most[k]) and (
+                    not needs_text[k] or accepted[k, text[e]]
+                )
                 g = group_of[k]
                 if known_at_once[g]:
                     if t == _STATIC or (day - lookback[k] <= t < day + _DAY):
-                        answer[g] = max(answer[g], 1 if met[k, e] else 0)
-                elif met[k, e]:
+                        answer[g] = max(answer[g], 1 if met else 0)
+                elif met:
                     if t <= now:
                         prevalent[g] = True
                     else:

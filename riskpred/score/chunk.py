@@ -1,7 +1,7 @@
 """One chunk of subjects, judged: who is eligible, what was computed for whom, and what became of each pair."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from riskpred.features.build import build
 from riskpred.features.change import valid_until
 from riskpred.model.scope import FLAGS
 from riskpred.records.chunk import STATIC, SubjectChunk
-from riskpred.records.cohort import ages_years, cohort, rows_at
+from riskpred.records.cohort import REASONS, ages_years, cohort, rows_at
 from riskpred.records.digest import subject_digests
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.assess import BATCH_SIZE, Assessed, assess
@@ -26,13 +26,20 @@ EXPLAINED_AT_ONCE = 128
 
 NOT_FINITE = "non_finite_risk"
 
+PAIR_STATUSES: Final = ("scored", "rejected", "out_of_scope")
+PAIR_REASONS: Final = (*REASONS, NO_USABLE_INPUT, NOT_FINITE)
+"""Why a pair has no risk: not eligible, or rejected; None = it has one."""
+
+_SCORED, _REJECTED, _OUT_OF_SCOPE = range(3)
+
 
 @dataclass(frozen=True)
 class Judged:
     """S subjects of a chunk, O outcomes; of them B subjects eligible for something, Q targets.
 
     Shape:
-        subject_id, prediction_time, valid_until: (S,); digest: S texts; status, reason: (S, O) text.
+        subject_id, prediction_time, valid_until: (S,); digest: S texts.
+        status, reason: (S, O) int8, places in PAIR_STATUSES and PAIR_REASONS.
         rows: (B,) place in the chunk; batch: B rows; assessed: None where B = 0; scored: (B, Q) risks to write.
         scope_flags: (B, Q, flags) which of `scope.FLAGS` hold.
         top_score: (B,) highest percentile at the longest horizons, NaN where nothing is scored.
@@ -43,8 +50,8 @@ class Judged:
     prediction_time: NDArray[np.int64]
     valid_until: NDArray[np.int64]
     digest: list[str]
-    status: NDArray[np.object_]
-    reason: NDArray[np.object_]
+    status: NDArray[np.int8]
+    reason: NDArray[np.int8]
     rows: NDArray[np.int64]
     batch: FeatureBatch | None
     assessed: Assessed | None
@@ -71,8 +78,8 @@ def judge_chunk(
         rows = cohort(chunk, outcomes, warehouse.data_until, as_of)
         digest = subject_digests(chunk)
     eligible = np.stack([rows.eligible[name] for name in names], axis=1)
-    status = np.where(eligible, "rejected", "out_of_scope").astype(object)
-    reason = np.stack([np.array(rows.reason[name], dtype=object) for name in names], axis=1)
+    status = np.where(eligible, _REJECTED, _OUT_OF_SCOPE).astype(np.int8)
+    reason = np.stack([rows.reason[name] for name in names], axis=1).astype(np.int8)
     some = np.flatnonzero(eligible.any(axis=1))
     change = rows.valid_until.copy()
     targets = bundle.model.targets
@@ -92,11 +99,11 @@ def judge_chunk(
         outcome_of = np.array([names.index(outcome) for outcome, _ in targets])
         finite = np.stack([assessed.finite[:, outcome_of == o].all(axis=1) for o in range(len(names))], axis=1)
         usable = batch.usable
-        why = np.full(finite.shape, None, dtype=object)
-        why[~finite] = NOT_FINITE
-        why[~usable] = NO_USABLE_INPUT
+        why = np.zeros(finite.shape, dtype=np.int8)
+        why[~finite] = PAIR_REASONS.index(NOT_FINITE)
+        why[~usable] = PAIR_REASONS.index(NO_USABLE_INPUT)
         pairs = eligible[some] & usable[:, None] & finite
-        status[some] = np.where(pairs, "scored", status[some])
+        status[some] = np.where(pairs, _SCORED, status[some])
         reason[some] = np.where(eligible[some], why, reason[some])
         scored = pairs[:, outcome_of]
         at_longest = np.where(scored & longest_horizon(targets, outcomes), assessed.percentile, -np.inf)

@@ -187,7 +187,7 @@ def affordable(plan: FeaturePlan, subjects: int) -> int:
 def tasks_of(kind: str, subjects: NDArray[np.int64], size: int, moment: int) -> list[Task]:
     """Subjects, ascending, cut into equal parts of at most `size`: one, or 4, 8, 12, ... where there are many.
 
-    So several processes end together. How many processes there are does not enter: parts must be the same for every run.
+    So several processes end together. How many there are does not enter: parts are the same for every run.
     Example:
         >>> [len(task.subjects) for task in tasks_of("risks", np.arange(20_000), 16_384, 0)]
         [5000, 5000, 5000, 5000]

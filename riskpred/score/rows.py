@@ -7,12 +7,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from riskpred.explain.reasons import constant, one_of
-from riskpred.features.batch import FeatureBatch, InputReject, Receipt
+from riskpred.features.batch import STATUSES, FeatureBatch, InputReject, Receipt
 from riskpred.features.receipts import input_hashes
 from riskpred.model.scope import FLAGS
 from riskpred.records.chunk import DAY_US, STATIC
 from riskpred.records.schema import table_schema
 from riskpred.score.assess import Assessed
+from riskpred.score.chunk import PAIR_REASONS, PAIR_STATUSES
 from riskpred.score.plan import Night
 
 Target = tuple[str, float]
@@ -21,14 +22,13 @@ Target = tuple[str, float]
 def _table(name: str, columns: dict[str, object]) -> pa.Table:
     """Arrow table in the schema's order; a column that is an Arrow dictionary of texts stays one."""
     schema = table_schema("scores", name).arrow()
-    return pa.table(
-        {
-            f.name: columns[f.name]
-            if isinstance(columns[f.name], pa.DictionaryArray)
-            else pa.array(columns[f.name], type=f.type)
-            for f in schema
-        }
-    )
+    return pa.table({f.name: _column(columns[f.name], f.type) for f in schema})
+
+
+def _column(values: object, kind: pa.DataType) -> pa.Array:
+    """Values as Arrow; a dictionary of texts, or an array that has the type already, is taken as it is."""
+    ready = isinstance(values, pa.DictionaryArray) or (isinstance(values, pa.Array) and values.type == kind)
+    return values if ready else pa.array(values, type=kind)
 
 
 def _times(time: NDArray[np.int64]) -> pa.Array:
@@ -82,12 +82,12 @@ def eligibility_rows(
     prediction_time: NDArray[np.int64],
     digest: Sequence[str],
     valid_until: NDArray[np.int64],
-    status: NDArray[np.object_],
-    reason: NDArray[np.object_],
+    status: NDArray[np.int8],
+    reason: NDArray[np.int8],
 ) -> pa.Table:
     """Rows of eligibility, one per (subject, outcome).
 
-    Shape: subject_id, prediction_time, digest, valid_until: (S,); status and reason: (S, O) text, reason None = none.
+    Shape: subject_id, prediction_time, digest, valid_until: (S,); status, reason: (S, O), as in `Judged`.
     """
     wide = len(outcomes)
     return _table(
@@ -96,8 +96,8 @@ def eligibility_rows(
             "run_id": constant(night.run_id, len(subject_id) * wide),
             "subject_id": np.repeat(subject_id, wide),
             "outcome": one_of(np.tile(np.arange(wide), len(subject_id)), outcomes),
-            "status": status.reshape(-1),
-            "reason": reason.reshape(-1),
+            "status": one_of(status.reshape(-1), PAIR_STATUSES),
+            "reason": _one_or_none(reason.reshape(-1), PAIR_REASONS),
             "prediction_time": _times(np.repeat(prediction_time, wide)),
             "subject_digest": pa.array(digest, pa.string()).take(pa.array(np.repeat(np.arange(len(digest)), wide))),
             "valid_until": _times(np.repeat(valid_until, wide)),
@@ -110,14 +110,14 @@ def receipt_rows(night: Night, batch: FeatureBatch) -> pa.Table:
     hashes, names = input_hashes(batch), list(batch.receipts)
     return pa.concat_tables(
         [
-            _one_modality(night, batch, one_of(np.full(len(batch), m), names), receipt, list(hashes[name]))
+            _one_modality(night, batch, one_of(np.full(len(batch), m), names), receipt, hashes[name])
             for m, (name, receipt) in enumerate(batch.receipts.items())
         ]
     )
 
 
 def _one_modality(
-    night: Night, batch: FeatureBatch, modality: pa.DictionaryArray, receipt: Receipt, hashes: list[str]
+    night: Night, batch: FeatureBatch, modality: pa.DictionaryArray, receipt: Receipt, hashes: NDArray[np.bytes_]
 ) -> pa.Table:
     dated = receipt.latest_time != STATIC
     age_days = (batch.prediction_time - np.where(dated, receipt.latest_time, 0)) / DAY_US
@@ -127,14 +127,40 @@ def _one_modality(
             "run_id": constant(night.run_id, len(batch)),
             "subject_id": batch.subject_id,
             "modality": modality,
-            "status": list(receipt.status),
+            "status": one_of(receipt.code, STATUSES),
             "n": receipt.n,
             "latest_time": _times(receipt.latest_time),
             "age_days": pa.array(age_days, mask=~dated),
-            "missing_features": [list(names) for names in receipt.missing_features],
-            "input_hash": hashes,
+            "missing_features": _missing(receipt),
+            "input_hash": _fixed(hashes),
         },
     )
+
+
+def _one_or_none(place: NDArray[np.int8], vocabulary: Sequence[str | None]) -> pa.DictionaryArray:
+    """The text at each place of a vocabulary whose first entry is None."""
+    texts = [text for text in vocabulary[1:] if text is not None]
+    return pa.DictionaryArray.from_arrays(pa.array(place.astype(np.int32) - 1, mask=place == 0), pa.array(texts))
+
+
+def _texts(vocabulary: Sequence[str], place: NDArray[np.integer]) -> pa.Array:
+    """The text at each place of a vocabulary."""
+    return pa.DictionaryArray.from_arrays(pa.array(place), pa.array(vocabulary, pa.string())).cast(pa.string())
+
+
+def _fixed(texts: NDArray[np.bytes_]) -> pa.Array:
+    """ASCII texts of one length, from the bytes they lie in."""
+    offsets = np.arange(len(texts) + 1, dtype=np.int32) * texts.dtype.itemsize
+    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(texts)))
+
+
+def _missing(receipt: Receipt) -> pa.Array:
+    """Names of what was missing and the notes, a list per row."""
+    if receipt.notes:  # few rows of few chunks
+        return pa.array([list(names) for names in receipt.missing_features], pa.list_(pa.string()))
+    row, place = np.nonzero(receipt.missing)
+    offsets = np.searchsorted(row, np.arange(len(receipt.code) + 1))
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), _texts(receipt.names, place.astype(np.int32)))
 
 
 def reject_rows(night: Night, rejects: Sequence[InputReject]) -> pa.Table:

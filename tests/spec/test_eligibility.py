@@ -34,7 +34,7 @@ def table_of(rows, chunk, outcomes):
         for group in outcomes.groups:
             for name in group.outcomes:
                 who = f"{chunk.subject_id[rows.subject[r]]} | {name}"
-                reason = rows.reason[name][r]
+                reason = rows.reasons(name)[r]
                 assert (reason is None) == rows.eligible[name][r]
                 cause, days = rows.cause[group.name][r], rows.duration_days[group.name][r]
                 assert (cause == -1) == np.isnan(days)
@@ -349,7 +349,7 @@ def test_age_limits_are_inclusive_and_an_unknown_age_is_ineligible(records, mome
     )
     # 40 years are 14,610 days: 1979-01-01 to 2019-01-01. 80 years are 29,220 days: 1939-01-01 to 2019-01-01.
     rows = cohort(chunk, study(age_years=[40, 80]), moment(DATA_UNTIL), as_of=moment("2019-01-01"))
-    assert rows.reason["cancer"] == (None, "age", "age", None, "age")
+    assert rows.reasons("cancer") == (None, "age", "age", None, "age")
     # Without new data: 1 passes 80, 2 reaches 40, 4 passes 80 a moment later; 3 and 5 stay as they are.
     assert rows.valid_until.tolist() == [
         moment("1979-01-01") + 29_220 * DAY_US + 1,
@@ -368,8 +368,8 @@ def test_the_reason_named_first_is_the_first_that_holds(records, moment):
         """
     )
     rows = cohort(chunk, study(age_years=[None, 80]), moment(DATA_UNTIL), as_of=moment("2020-01-01"))
-    assert rows.reason["infarct"] == ("prevalent",)
-    assert rows.reason["cancer"] == ("age",)
+    assert rows.reasons("infarct") == ("prevalent",)
+    assert rows.reasons("cancer") == ("age",)
 
 
 def test_already_recorded_later_events_end_the_validity_of_a_row(records, moment):
@@ -388,7 +388,7 @@ def test_already_recorded_later_events_end_the_validity_of_a_row(records, moment
     )
     rows = cohort(chunk, study(), moment(DATA_UNTIL), as_of=moment("2020-02-01"))
     # GLUCOSE decides nothing here; the dead stay dead; the third enters in May; so does the fourth: then `dead`.
-    assert rows.reason["cancer"] == (None, "dead", "not_entered", "not_entered")
+    assert rows.reasons("cancer") == (None, "dead", "not_entered", "not_entered")
     assert rows.valid_until.tolist() == [moment("2020-04-01"), STATIC, moment("2020-05-01"), moment("2020-05-01")]
 
 
@@ -473,7 +473,7 @@ def test_a_row_stays_while_it_is_eligible_for_one_outcome(records, moment):
 def test_nobody_to_predict_for_is_no_row(records, moment):
     rows = cohort(records("1 | 2020-01-01 | GLUCOSE | 5"), study(), moment(DATA_UNTIL))
     assert len(rows) == 0
-    assert rows.reason["cancer"] == ()
+    assert rows.reasons("cancer") == ()
 
 
 DEPRESSION = {"display": "Depression", "rule": {"codes": ["PHQ9"], "at_least": 10}, "known_at_once": True}

@@ -95,7 +95,7 @@ def make_rows() -> Callable[..., Rows]:
 
         present = {"tabular": np.ones(n, bool), "series": steps > 0, "image": has_image}
         time = np.full(n, NOW, np.int64)
-        receipt = Receipt(("used",) * n, np.ones(n, np.int64), time, ((),) * n)
+        receipt = Receipt(np.zeros(n, np.int8), np.ones(n, np.int64), time, np.zeros((n, 0), bool), ())
         batch = FeatureBatch(
             subject_id=np.arange(n, dtype=np.int64) * 7 + 1,
             prediction_time=time,

@@ -43,7 +43,7 @@ def rows_with(n: int, seed: int = 0) -> tuple[Rows, np.ndarray]:
     cause = np.where(time < left, 1, 0).astype(np.int8)
     now = np.zeros(n, np.int64)
     present = {"first": np.ones(n, bool), "second": np.arange(n) % 5 > 0}
-    receipt = Receipt(("used",) * n, now, now, ((),) * n)
+    receipt = Receipt(np.zeros(n, np.int8), now, now, np.zeros((n, 0), bool), ())
     batch = FeatureBatch(
         subject_id=np.arange(n, dtype=np.int64),
         prediction_time=now,

@@ -71,7 +71,7 @@ def make_batch() -> Callable[..., FeatureBatch]:
         present["image"][[1, 2, 3]] = False
         present["tabular"][3] = False
         pixels[~present["image"]] = 0.0
-        receipt = Receipt(("used",) * n, np.ones(n, np.int64), time, ((),) * n)
+        receipt = Receipt(np.zeros(n, np.int8), np.ones(n, np.int64), time, np.zeros((n, 0), bool), ())
         return FeatureBatch(
             subject_id=np.arange(n, dtype=np.int64),
             prediction_time=time,

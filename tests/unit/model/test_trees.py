@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from riskpred.model.ranked_trees import RankedTrees
 from riskpred.model.tensors import TabularTensors
 from riskpred.model.trees import Forest, TreeTerm
 
@@ -72,6 +73,18 @@ def test_a_term_of_any_size_reads_back() -> None:
     assert torch.equal(other(tabular()), term(tabular()))
 
 
+def test_new_trees_are_asked_once_they_are_taken_or_read() -> None:
+    # The prepared form of the trees is kept between calls: it must go when the trees do.
+    term, other = TreeTerm(COLUMNS, causes=2), TreeTerm(COLUMNS, causes=2)
+    term.take(FOREST, torch.zeros(6), torch.ones(2))
+    other.take(stump(0, 2.0, -7.0, 7.0, cause=0), torch.zeros(6), torch.ones(2))
+    assert not torch.equal(other(tabular()), term(tabular()))
+    other.load_state_dict(term.state_dict())
+    assert torch.equal(other(tabular()), term(tabular()))
+    other.take(stump(0, 2.0, -7.0, 7.0, cause=0), torch.zeros(6), torch.ones(2))
+    assert other(tabular())[:, 0].tolist() == [-7.0, 7.0, 7.0]
+
+
 def test_it_says_what_scikit_learn_says() -> None:
     from sklearn.ensemble import HistGradientBoostingRegressor
 
@@ -85,5 +98,5 @@ def test_it_says_what_scikit_learn_says() -> None:
     model = HistGradientBoostingRegressor(loss="poisson", max_depth=3, max_iter=20).fit(values, y)
     (forest,) = _by_sender([one[0].nodes for one in model._predictors], np.array([0, 4]), cause=0)
     wanted = model._raw_predict(values)[:, 0] - float(np.ravel(model._baseline_prediction)[0])
-    got = 2 * forest.predict(values[:, :3], causes=1)  # leaves are halved: there are two styles
+    got = 2 * RankedTrees.of(forest, columns=3, causes=1, points=3).predict(values[:, :3])  # two styles halve leaves
     assert got[np.arange(600), values[:, 3].astype(int)] == pytest.approx(wanted, abs=1e-9)

@@ -1,0 +1,250 @@
+"""The loop behind fusion.py: from what was sent to risks, for each member, coalition and block of rows.
+
+Compiled; arrays in, arrays out. Rows lie innermost, so that the compiler computes several of them at a time.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from riskpred.model.vector_math import exp_rows, share_lost_rows, silu_rows, softplus_rows
+from riskpred.records.compiled import contracted
+
+_BLOCK = 64
+"""Rows that are computed together: their numbers stay in the first two caches."""
+_LOG2 = 0.6931471805599453
+
+_Array = NDArray[np.float64]
+_Places = NDArray[np.int64]
+
+
+@contracted
+def fuse(
+    coefficients: _Array,
+    embedding: _Array,
+    mean_coefficients: _Array,
+    mean_embedding: _Array,
+    order: _Places,
+    pattern: _Places,
+    begin: _Places,
+    inner: _Array,
+    inner_bias: _Array,
+    outer: _Array,
+    outer_bias: _Array,
+    baseline: _Array,
+    basis: _Array,
+    years: _Array,
+    slope: _Array,
+    intercept: _Array,
+    bend: _Array,
+    knot: _Array,
+    width: _Array,
+    group_start: _Places,
+    intervals: _Places,
+    target: _Places,
+    member: _Array,
+    value: _Array,
+) -> None:
+    """Fill `member`, risks with everything that is there, and add up `value`, each coalition's mean over members.
+
+    Args:
+        coefficients, embedding: (M, R, B, G), (M, R, B, D); rows that lack the modality are not read.
+        mean_coefficients, mean_embedding: (M, R, G), (M, R, D), the reference.
+        order: (B,) rows by availability pattern.   pattern: the patterns that occur, each of
+            order[begin[i]:begin[i + 1]].
+        inner to target: as `Fusion` has them.
+        member: (R, B, Q).   value: (2^M, B, Q) of zeros, or (0, B, Q): no coalitions are wanted.
+    """
+    modalities, members, _, n_coefficients = coefficients.shape
+    n_embedding, hidden = embedding.shape[3], inner_bias.shape[1]
+    causes, n_intervals = years.shape
+    coalitions = len(value) > 0
+    own = np.zeros((modalities, n_coefficients, _BLOCK))
+    said = np.zeros((modalities, hidden, _BLOCK))
+    said_by_mean = np.zeros((modalities, hidden))
+    bare = np.zeros((modalities, n_embedding, _BLOCK))
+    total = np.zeros((n_coefficients, _BLOCK))
+    together = np.zeros((hidden, _BLOCK))
+    rate = np.zeros((causes, n_intervals, _BLOCK))
+    work = np.zeros((n_intervals, _BLOCK))
+    lost = np.zeros((n_intervals, _BLOCK))
+    free = np.zeros(_BLOCK)
+    risk = np.zeros((member.shape[2], _BLOCK))
+    share = 1.0 / members
+    for r in range(members):
+        for m in range(modalities):
+            for h in range(hidden):
+                spoken = 0.0
+                for d in range(n_embedding):
+                    spoken += mean_embedding[m, r, d] * inner[r, d, h]
+                said_by_mean[m, h] = spoken
+        for i in range(len(pattern)):
+            here = pattern[i]
+            for first in range(begin[i], begin[i + 1], _BLOCK):
+                rows = order[first : min(first + _BLOCK, begin[i + 1])]
+                n = len(rows)
+                for m in range(modalities):
+                    if here >> m & 1:
+                        _take(coefficients[m, r], rows, own[m])
+                        _take(embedding[m, r], rows, bare[m])
+                        _joined(bare[m], inner[r], said[m])
+                for inside in range(here + 1):
+                    # Coalitions are sets of what is there. What no one speaks for is the same in every row of a
+                    # pattern: it is computed with the first block and copied to the others.
+                    if inside & ~here or (inside != here and not coalitions):
+                        continue
+                    if inside == 0 and first > begin[i]:
+                        if here == 0:
+                            for q in range(len(risk)):
+                                for b in range(n):
+                                    member[r, rows[b], q] = member[r, order[begin[i]], q]
+                        continue
+                    _added(own, mean_coefficients[:, r], outer_bias[r], here, inside, total)
+                    if hidden:
+                        _added(said, said_by_mean, inner_bias[r], here, inside, together)
+                        _joint(together, outer[r], total)
+                    for g in range(len(intervals)):
+                        _risks(
+                            total, baseline[r], basis, years, slope[here], intercept[here], bend[here], knot, width,
+                            group_start[g], group_start[g + 1], intervals[g], target, rate, work, lost, free, risk,
+                        )  # fmt: skip
+                    if inside == here:
+                        for q in range(len(risk)):
+                            for b in range(n):
+                                member[r, rows[b], q] = risk[q, b]
+                    if coalitions:
+                        for q in range(len(risk)):
+                            for b in range(n):
+                                value[inside, rows[b], q] += share * risk[q, b]
+    if coalitions:
+        _spread(order, pattern, begin, value)
+
+
+@contracted
+def _take(given: _Array, rows: _Places, result: _Array) -> None:
+    """Wanted rows as columns; what is left of the block repeats the last. Shape: (B, N) -> (N, block)."""
+    for n in range(given.shape[1]):
+        for b in range(len(rows)):
+            result[n, b] = given[rows[b], n]
+        for b in range(len(rows), result.shape[1]):
+            result[n, b] = given[rows[len(rows) - 1], n]
+
+
+@contracted
+def _joined(embedding: _Array, inner: _Array, result: _Array) -> None:
+    """What one embedding adds within the joint term. Shape: (D, block), (D, H) -> (H, block)."""
+    for h in range(result.shape[0]):
+        line = result[h]
+        line[:] = 0.0
+        for d in range(embedding.shape[0]):
+            weight, one = inner[d, h], embedding[d]
+            for b in range(_BLOCK):
+                line[b] += weight * one[b]
+
+
+@contracted
+def _added(own: _Array, mean: _Array, bias: _Array, here: int, inside: int, result: _Array) -> None:
+    """The bias, what modalities inside say themselves, the reference of others that are there. Shape: (N, block)."""
+    for n in range(result.shape[0]):
+        line, start = result[n], bias[n]
+        for m in range(own.shape[0]):
+            if here >> m & 1 and not inside >> m & 1:
+                start += mean[m, n]
+        line[:] = start
+        for m in range(own.shape[0]):
+            if inside >> m & 1:
+                one = own[m, n]
+                for b in range(_BLOCK):
+                    line[b] += one[b]
+
+
+@contracted
+def _joint(together: _Array, outer: _Array, total: _Array) -> None:
+    """Add the joint term of what was said together. Shape: (H, block), (H, G) -> (G, block)."""
+    for h in range(together.shape[0]):
+        silu_rows(together[h])
+    for g in range(total.shape[0]):
+        line = total[g]
+        for h in range(together.shape[0]):
+            weight, one = outer[h, g], together[h]
+            for b in range(_BLOCK):
+                line[b] += weight * one[b]
+
+
+@contracted
+def _risks(
+    total: _Array,
+    baseline: _Array,
+    basis: _Array,
+    years: _Array,
+    slope: _Array,
+    intercept: _Array,
+    bend: _Array,
+    knot: _Array,
+    width: _Array,
+    first: int,
+    end: int,
+    intervals: int,
+    target: _Places,
+    rate: _Array,
+    work: _Array,
+    lost: _Array,
+    free: _Array,
+    risk: _Array,
+) -> None:
+    """Calibrated rates of one group's causes, first to end, and their cumulative incidence at its targets."""
+    flat = work.reshape(-1)[: intervals * _BLOCK]
+    for c in range(first, end):
+        early, middle, late = total[3 * c], total[3 * c + 1], total[3 * c + 2]
+        rates = rate[c].reshape(-1)[: intervals * _BLOCK]
+        per_width, gain, steep = 1.0 / width[c], 2.0 * np.sinh(bend[c]) * width[c], np.exp(-bend[c])
+        for k in range(intervals):
+            start, one, two, three = baseline[c, k] - knot[c], basis[c, 0, k], basis[c, 1, k], basis[c, 2, k]
+            line = rates[k * _BLOCK : (k + 1) * _BLOCK]
+            for b in range(_BLOCK):
+                line[b] = (start + (one * early[b] + two * middle[b] + three * late[b])) * per_width
+        softplus_rows(rates, flat)
+        for k in range(intervals):
+            line, bent = rates[k * _BLOCK : (k + 1) * _BLOCK], flat[k * _BLOCK : (k + 1) * _BLOCK]
+            a, b_, w = intercept[c, k], slope[c, k], width[c]
+            for b in range(_BLOCK):
+                bent[b] = a + b_ * (steep * (line[b] * w) + gain * (bent[b] - _LOG2))
+        exp_rows(flat, rates)
+        for k in range(intervals):
+            line, length = rates[k * _BLOCK : (k + 1) * _BLOCK], years[c, k]
+            for b in range(_BLOCK):
+                line[b] *= length
+    for k in range(intervals):
+        line = work[k]
+        line[:] = 0.0
+        for c in range(first, end):
+            one_rate = rate[c, k]
+            for b in range(_BLOCK):
+                line[b] += one_rate[b]
+    share_lost_rows(flat, lost.reshape(-1)[: intervals * _BLOCK])
+    for k in range(intervals):
+        if k == 0:
+            free[:] = 1.0
+        all_rates, shared = work[k], lost[k]
+        for c in range(first, end):
+            one_rate = rate[c, k]
+            before = rate[c, k - 1] if k > 0 else one_rate
+            for b in range(_BLOCK):
+                grown = one_rate[b] * shared[b] * free[b]
+                one_rate[b] = grown + before[b] if k > 0 else grown
+            if target[c, k] >= 0:
+                risk[target[c, k], :] = one_rate
+        for b in range(_BLOCK):
+            free[b] -= free[b] * (all_rates[b] * shared[b])
+
+
+@contracted
+def _spread(order: _Places, pattern: _Places, begin: _Places, value: _Array) -> None:
+    """Copy to every coalition the value of its part that is there, and to every row that of nothing."""
+    for i in range(len(pattern)):
+        rows = order[begin[i] : begin[i + 1]]
+        for b in range(1, len(rows)):
+            value[0, rows[b]] = value[0, rows[0]]
+        for inside in range(len(value)):
+            if inside & ~pattern[i]:
+                for row in rows:
+                    value[inside, row] = value[inside & pattern[i], row]
