@@ -58,7 +58,7 @@ def test_the_warehouse_is_that_of_a_source_with_the_new_identifiers(ingest: Call
         "tables:\n  - {name: labs, file: labs.csv, subject: id, time: {column: day}, events: [{code: A, column: a}]}\n"
     )
     labs = "id,day,a\n" + "".join(f"{n},2020-01-{n:02d},{n}\n" for n in range(1, 10))
-    _, merged = ingest({"labs.csv": labs, "merges.csv": "old,new\n8,9\n9,1\n4,5\n"}, study + MERGES, name="m.duckdb")
+    _, merged = ingest({"labs.csv": labs, "merges.csv": "old,new\n9,1\n8,9\n4,5\n"}, study + MERGES, name="m.duckdb")
     renamed = labs.replace("\n8,", "\n1,").replace("\n9,", "\n1,").replace("\n4,", "\n5,")
     _, plain = ingest({"labs.csv": renamed}, study, name="p.duckdb")
     with Warehouse.open(merged) as one, Warehouse.open(plain) as two:
