@@ -146,15 +146,17 @@ def follow(
 
 def _models(connection: DuckDBPyConnection, scores: Path, model: Path | None) -> list[_Model]:
     found: dict[str, list[Any]] = {}
+    if not connection.execute(f"SELECT 1 FROM {nights()} LIMIT 1").fetchall():
+        raise InputError(f"{scores}: no published run.", wanted="at least one", do="run `riskpred score` first")
     for run_id, name, version, sha256, card in connection.execute(
         "SELECT run_id, bundle_name, bundle_version, bundle_sha256, model_card "
-        f"FROM runs JOIN {nights()} USING (run_id) ORDER BY age"
+        f"FROM runs JOIN {nights()} USING (run_id) "
+        # The ledger of a night outlives its rows.
+        "WHERE run_id IN (SELECT DISTINCT run_id FROM risk_scores) ORDER BY age"
     ).fetchall():
         about = found.setdefault(sha256, [name, version, None, []])
         about[2] = about[2] or json.loads(card).get(DEFINITIONS)
         about[3].append(run_id)
-    if not found:
-        raise InputError(f"{scores}: no published run.", wanted="at least one", do="run `riskpred score` first")
     without = [sha256 for sha256, about in found.items() if about[2] is None]
     if without:
         given = None if model is None else load_bundle(model)

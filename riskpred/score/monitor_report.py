@@ -114,7 +114,7 @@ def _model(
 def text(found: Mapping[str, Any]) -> str:
     """The table for a terminal."""
     view = _view(found)
-    blocks = [f"followed up to {view['data_until']} (site {view['site']}), {view['runs']:,} published nights"]
+    blocks = [f"followed up to {view['data_until']} (site {view['site']}), {view['nights']}"]
     for model in view["models"]:
         lines = [f"{model['name']} {model['version']}"]
         lines += _aligned([HEADS, *(line["cells"] for line in model["lines"])]) if model["lines"] else []
@@ -135,6 +135,7 @@ def _view(found: Mapping[str, Any]) -> dict[str, Any]:
         "site": found["site"],
         "data_until": found["data_until"][:10],
         "runs": found["runs"],
+        "nights": _nights(found["runs"]),
         "models": [_model_view(model) for model in found["models"]],
         "heads": HEADS,
         "drift_heads": DRIFT_HEADS,
@@ -208,6 +209,10 @@ def _drift_cells(flag: Mapping[str, Any]) -> list[str]:
     n = "-" if flag["n_tonight"] is None else f"{flag['n_tonight']:,}"
     values = [number(flag[key], 3) for key in ("reference", "tonight")]
     return [flag["flag"], flag["name"], flag["statistic"], flag["against"], *values, n, trend]
+
+
+def _nights(runs: int) -> str:
+    return f"{runs:,} published night{'' if runs == 1 else 's'} with risks"
 
 
 def _percent(value: float | None) -> str:

@@ -137,6 +137,16 @@ def test_a_carried_row_is_the_prediction_it_was(published: Path, changed: Any, t
     assert found["models"][0]["immature"] == expected["models"][0]["immature"]
 
 
+def test_a_night_of_which_only_the_ledger_is_left_asks_nothing(published: Path, changed: Any, told: Any) -> None:
+    retired = changed(
+        "INSERT INTO runs SELECT * REPLACE ('old' AS run_id, 'ff' AS bundle_sha256, '{}' AS model_card, "
+        "as_of - INTERVAL 1 YEAR AS as_of) FROM runs LIMIT 1"
+    )
+    expected, found = told(published), told(retired)
+    assert found["models"] == expected["models"]
+    assert found["runs"] == expected["runs"]
+
+
 def test_of_two_risks_for_one_moment_the_newest_counts(published: Path, changed: Any, told: Any) -> None:
     first = "(SELECT run_id FROM runs ORDER BY as_of LIMIT 1)"
     anew = changed(
