@@ -37,8 +37,16 @@ def _hashes(batch: FeatureBatch, name: str) -> tuple[str, ...]:
             for b, there in enumerate(present)
         )
     assert isinstance(given, TabularInput | ImageInput)
+    if isinstance(given, ImageInput) and given.encoded is not None:
+        digests = given.encoded.input_hash
+        return tuple(digests[b] if there else nothing for b, there in enumerate(present))
     rows = _one_nan(given.values) if isinstance(given, TabularInput) else np.ascontiguousarray(given.pixels)
     return tuple(_digest(rows[b]) if there else nothing for b, there in enumerate(present))
+
+
+def pixels_hash(pixels: NDArray[np.float32]) -> str:
+    """Digest of one prepared image, as `input_hashes` gives it. Shape: (H, W)."""
+    return _digest(np.ascontiguousarray(pixels))
 
 
 def _digest(*arrays: NDArray[np.float32] | NDArray[np.int64]) -> str:
