@@ -55,9 +55,13 @@ class ImageEncoder(nn.Module):
         if image.sent is not None:
             known = image.sent.double()
             return known[:, : self.to_coefficients.out_features], known[:, self.to_coefficients.out_features :]
-        maps = self.layers(((image.values - self.location) / self.scale)[:, None]).flatten(2)
-        pooled = self.dropout(torch.cat([maps.mean(-1), torch.logsumexp(maps, -1)], dim=1))
+        pooled = self.dropout(self.pooled(image))
         return self.to_coefficients(pooled).double(), self.to_embedding(pooled).double()
+
+    def pooled(self, image: ImageTensors) -> Tensor:
+        """Mean and smooth maximum of each channel over the picture. Shape: B rows -> (B, 2C)."""
+        maps = self.layers(((image.values - self.location) / self.scale)[:, None]).flatten(2)
+        return torch.cat([maps.mean(-1), torch.logsumexp(maps, -1)], dim=1)
 
 
 def _groups(channels: int) -> int:
