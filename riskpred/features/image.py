@@ -69,7 +69,8 @@ def image(
         pixels = np.zeros((count, plan.size, plan.size), dtype=np.float32)
 
         def read(images: Sequence[ImageRow]) -> list[Prepared | ImageProblem]:
-            return [decode_one(Wanted(image_root, row.path, plan.size)).result for row in images]
+            found = [decode_one(Wanted(image_root, row.path, plan.size)).result for row in images]
+            return [result for result in found if result is not None]  # no file's bytes were called known
 
         def keep(r: int, used: Prepared) -> None:
             pixels[r], spacing[r] = used.pixels, used.spacing_mm

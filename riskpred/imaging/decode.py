@@ -40,19 +40,26 @@ _ENVIRONMENT: Final = {
 
 @dataclass(frozen=True)
 class Decoded:
-    """One file: what it shows, or why not. `content`: SHA-256 of its bytes, None where they could not be read."""
+    """One file: what it shows, or why not; None where its bytes are known to the caller.
 
-    result: Prepared | ImageProblem
+    content: SHA-256 of its bytes, None where they could not be read.
+    """
+
+    result: Prepared | ImageProblem | None
     content: str | None
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One file to decode: `path` as the table has it, below `root`; `size` of the square that an encoder reads."""
+    """One file to decode: `path` as the table has it, below `root`; `size` of the square that an encoder reads.
+
+    known: SHA-256 of bytes that need no decoding.
+    """
 
     root: Path
     path: str
     size: int
+    known: tuple[str, ...] = ()
 
 
 def decode_one(wanted: Wanted) -> Decoded:
@@ -61,6 +68,8 @@ def decode_one(wanted: Wanted) -> Decoded:
     try:
         data = read_file(inside(wanted.root, wanted.path))
         content = sha256(data).hexdigest()
+        if content in wanted.known:
+            return Decoded(None, content)
         return Decoded(prepare(decode(data, wanted.size * MARGIN), wanted.size), content)
     except ImageProblem as problem:
         return Decoded(ImageProblem(problem.reason, problem.wanted), content)
@@ -131,11 +140,11 @@ class DecodePool:
             return
         self.start()
         waiting, answers = deque(range(len(wanted))), dict[int, Decoded]()
-        asking = 0
+        asking, suspects = 0, set[int]()
         try:
             while asking < len(wanted):
                 self._hand_out(wanted, waiting)
-                for place, answer in self._answers(waiting):
+                for place, answer in self._answers(waiting, suspects):
                     answers[place] = answer
                 while asking in answers:
                     yield answers.pop(asking)
@@ -155,8 +164,12 @@ class DecodePool:
                 except OSError:
                     break  # it is dead; `_answers` finds out and gives its images to another
 
-    def _answers(self, waiting: deque[int]) -> list[tuple[int, Decoded]]:
-        """Wait until at least one worker says something; a dead one is replaced, and its image is lost with it."""
+    def _answers(self, waiting: deque[int], suspects: set[int]) -> list[tuple[int, Decoded]]:
+        """Wait until at least one worker says something, and replace it where it died.
+
+        A dead worker's image is given to another one: memory may have been short, or someone else ended the process.
+        Only an image that two workers died of is lost.
+        """
         busy = {worker.connection: worker for worker in self._running if worker.given}
         found = []
         for ready in wait(list(busy)):
@@ -167,11 +180,15 @@ class DecodePool:
                     found.append((worker.given[0], worker.connection.recv()))
                     worker.given.popleft()
             except (EOFError, OSError):
-                crashed = worker.given.popleft()
                 waiting.extendleft(reversed(worker.given))
+                self._replace(worker)
+                crashed = waiting[0]
+                if crashed not in suspects:
+                    suspects.add(crashed)
+                    continue
+                waiting.popleft()
                 lost = ImageProblem(DECODER_CRASHED, "a file that its decoder survives")
                 found.append((crashed, Decoded(lost, None)))
-                self._replace(worker)
         return found
 
     def _replace(self, worker: _Worker) -> None:
