@@ -28,6 +28,9 @@ DECODER_CRASHED: Final = "decoder_crashed"
 _AHEAD: Final = 4
 """Images given to a worker beyond the one it reads, so that it never waits for the caller."""
 
+_WORTH_A_WORKER: Final = 64
+"""Files at once that pay for a worker's start, a quarter of a second of a core."""
+
 _GRACE_SECONDS: Final = 5.0
 
 _ENVIRONMENT: Final = {
@@ -90,7 +93,7 @@ class _Worker:
 
 
 class DecodePool:
-    """Decodes files in `workers` processes. They start with the first file, and end with the block.
+    """Decodes files in at most `workers` processes. They start as files come, and end with the block.
 
     Args:
         workers: processes; None = one per core; 0 = in this process, where a decoder's crash is a crash of everything.
@@ -113,9 +116,10 @@ class DecodePool:
     ) -> None:
         self.close()
 
-    def start(self) -> None:
-        """Start the workers now, so that they load while the caller does something else."""
-        while len(self._running) < self.workers:
+    def start(self, files: int | None = None) -> None:
+        """Start the workers that so many files are worth (None: all), so that they load while the caller goes on."""
+        worth = self.workers if files is None else min(self.workers, -(-files // _WORTH_A_WORKER))
+        while len(self._running) < worth:
             self._running.append(_start())
 
     def close(self) -> None:
@@ -138,7 +142,7 @@ class DecodePool:
             return
         if not wanted:
             return
-        self.start()
+        self.start(len(wanted))
         waiting, answers = deque(range(len(wanted))), dict[int, Decoded]()
         asking, suspects = 0, set[int]()
         try:

@@ -52,6 +52,7 @@ def wait_until(what, seconds=20.0):
 def test_two_workers_give_what_this_process_gives_in_the_order_asked(root):
     asked = wanted(root, *[f"{i % 12}.png" for i in range(30)], "text.png", "../0.png", "none.png", "")
     with DecodePool(2) as pool:
+        pool.start()
         found = list(pool.decode(asked))
         pids = children(pool)
         assert list(pool.decode([])) == []
@@ -98,11 +99,21 @@ def test_a_decoder_that_kills_itself_costs_the_image_it_was_reading(root, monkey
     names = [f"{i % 12}.png" for i in range(20)]
     names[5], names[6], names[19] = "bomb.png", "bomb.png", "bomb.png"
     with DecodePool(workers) as pool:
+        pool.start()
         found = list(pool.decode(wanted(root, *names)))
         assert all(not isinstance(one.result, ImageProblem) for one in pool.decode(wanted(root, "1.png", "2.png")))
     reasons = [one.result.reason if isinstance(one.result, ImageProblem) else None for one in found]
     assert [i for i, reason in enumerate(reasons) if reason] == [5, 6, 19]
     assert {reason for reason in reasons if reason} == {DECODER_CRASHED}
+
+
+def test_few_files_start_one_worker_and_many_all(root):
+    with DecodePool(2) as pool:
+        assert children(pool) == []
+        list(pool.decode(wanted(root, "0.png", "1.png")))
+        assert len(children(pool)) == 1
+        list(pool.decode(wanted(root, *["0.png"] * 100)))
+        assert len(children(pool)) == 2
 
 
 def test_a_worker_killed_between_two_calls_costs_nothing_but_itself(root):
@@ -128,6 +139,7 @@ def test_workers_end_with_whoever_started_them(root, end):
         "import sys; from pathlib import Path; from riskpred.imaging.decode import DecodePool, Wanted\n"
         f"root = Path({str(root)!r})\n"
         "with DecodePool(2) as pool:\n"
+        "    pool.start()\n"
         "    list(pool.decode([Wanted(root, '0.png', 16)] * 4))\n"
         "    print(*[worker.process.pid for worker in pool._running], flush=True)\n"
         "    while True:\n"

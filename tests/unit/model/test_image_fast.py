@@ -49,12 +49,19 @@ def test_fp32_is_the_model_itself(model, batch, engine, path):
     assert found.risk < 1e-6
 
 
-def test_bf16_moves_a_risk_by_less_than_a_thousandth(model, batch):
+def test_bf16_moves_a_risk_by_less_than_a_thousandth(model, batch, monkeypatch):
+    monkeypatch.setattr("riskpred.model.image_fast._WIDE", 1)
     fast = built(model, "openvino", "bf16")
     found = agreement(model, batch, {"image": fast})
     assert found.risk <= 1e-3
     # The comparison sees what is there: on a processor with bf16 it is not exact.
     assert (found.sent > 1e-5) == (fast.numeric_path == "bf16")
+
+
+def test_a_narrow_network_stays_in_fp32_and_says_so(model):
+    fast = built(model, "openvino", "bf16")
+    assert fast.numeric_path == "fp32"
+    assert fast.note.startswith("Images are encoded by OpenVINO, fp32 (")
 
 
 def test_agreement_sees_a_wrong_encoder(model, batch):
@@ -66,7 +73,8 @@ def test_agreement_sees_a_wrong_encoder(model, batch):
 
 
 @pytest.mark.parametrize(("engine", "path"), PATHS)
-def test_neither_order_nor_batch_size_changes_a_number(model, batch, engine, path):
+def test_neither_order_nor_batch_size_changes_a_number(model, batch, monkeypatch, engine, path):
+    monkeypatch.setattr("riskpred.model.image_fast._WIDE", 1)
     fast = built(model, engine, path)
     pixels = batch.inputs["image"].pixels
     whole = fast.encode(pixels)
@@ -78,7 +86,8 @@ def test_neither_order_nor_batch_size_changes_a_number(model, batch, engine, pat
 
 
 @pytest.mark.parametrize(("engine", "path"), PATHS)
-def test_a_batch_without_pixels_has_the_same_risks_receipts_and_scope(model, batch, engine, path):
+def test_a_batch_without_pixels_has_the_same_risks_receipts_and_scope(model, batch, monkeypatch, engine, path):
+    monkeypatch.setattr("riskpred.model.image_fast._WIDE", 1)
     fast = built(model, engine, path)
     night = encoded(batch, fast)
     close = 1e-6 if path == "fp32" else 1e-3

@@ -182,7 +182,7 @@ def test_no_scores_file_no_cache(model, root):
 
 def test_notes_say_what_it_runs_on(model, root, tmp_path):
     with night(model, tmp_path / "scores.duckdb") as one:
-        assert one.notes == ("images are encoded by torch, channels last, fp32.",)
+        assert one.notes == ("Images are encoded by torch, channels last, fp32.",)
         assert one.numeric_path == "fp32"
 
 
