@@ -39,15 +39,30 @@ class SeriesInput:
 
 
 @dataclass(frozen=True)
+class EncodedImages:
+    """What R members' encoders said of images, and the little else that a night asks of the pixels.
+
+    Shape: sent (B, R, V) float32, each member's V coefficients and embedding, all 0 for a row without an image.
+    moments: (B, 2) float64, mean and SD of the pixels.   input_hash: per row, digest of the pixels, "" without one.
+    """
+
+    sent: NDArray[np.float32]
+    moments: NDArray[np.float64]
+    input_hash: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ImageInput:
     """pixels: (B, H, W) float32 in 0..1, all 0 for a row without an image; image_id: "" there.
     time: (B,) int64.  spacing_mm: (B, 2) float64 of the prepared pixels (row, column), NaN where unknown.
+    encoded: given where the images were encoded as they were read; pixels are (0, H, W) then: nobody keeps them.
     """
 
     pixels: NDArray[np.float32]
     image_id: tuple[str, ...]
     time: NDArray[np.int64]
     spacing_mm: NDArray[np.float64]
+    encoded: EncodedImages | None = None
 
 
 @dataclass(frozen=True)

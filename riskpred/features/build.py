@@ -1,12 +1,13 @@
 """The records and pixels of a chunk up to prediction_time become the arrays that a network reads."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from riskpred.features.batch import USED, FeatureBatch, ImageInput, InputReject, Receipt, SeriesInput, TabularInput
-from riskpred.features.image import image
+from riskpred.features.image import ImageSource, image
 from riskpred.features.plan import FeaturePlan, SeriesPlan, TabularPlan
 from riskpred.features.series import series
 from riskpred.features.tabular import tabular
@@ -14,11 +15,20 @@ from riskpred.records.chunk import SubjectChunk
 from riskpred.records.cohort import CohortRows
 
 
-def build(chunk: SubjectChunk, rows: CohortRows, plan: FeaturePlan, image_root: Path) -> FeatureBatch:
+def build(
+    chunk: SubjectChunk,
+    rows: CohortRows,
+    plan: FeaturePlan,
+    image_root: Path,
+    images: Mapping[str, ImageSource] | None = None,
+) -> FeatureBatch:
     """Everything the plan wants of every row, in the order of the rows.
 
     Nothing later than a row's prediction_time is read for it. A modality is present where its receipt says used. An
     image that cannot be read costs that image: a reject, and the next older one in its place.
+
+    Args:
+        images: by modality, who encodes its images as they are read; a modality without one comes as pixels.
     """
     inputs: dict[str, TabularInput | SeriesInput | ImageInput] = {}
     present: dict[str, NDArray[np.bool_]] = {}
@@ -30,7 +40,9 @@ def build(chunk: SubjectChunk, rows: CohortRows, plan: FeaturePlan, image_root: 
         elif isinstance(modality, SeriesPlan):
             inputs[name], receipts[name] = series(chunk, rows, modality)
         else:
-            inputs[name], receipts[name], unreadable = image(chunk, rows, modality, image_root)
+            inputs[name], receipts[name], unreadable = image(
+                chunk, rows, modality, image_root, (images or {}).get(name)
+            )
             rejects += unreadable
         present[name] = receipts[name].code == USED
     return FeatureBatch(

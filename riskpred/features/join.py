@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from riskpred.features.batch import FeatureBatch, ImageInput, Receipt, SeriesInput, TabularInput
+from riskpred.features.batch import EncodedImages, FeatureBatch, ImageInput, Receipt, SeriesInput, TabularInput
 
 _Input = TabularInput | SeriesInput | ImageInput
 
@@ -62,6 +62,19 @@ def _concat(inputs: list[_Input]) -> _Input:
         tuple(name for given in images for name in given.image_id),
         np.concatenate([given.time for given in images]),
         np.concatenate([given.spacing_mm for given in images]),
+        _concat_encoded([given.encoded for given in images]),
+    )
+
+
+def _concat_encoded(given: list[EncodedImages | None]) -> EncodedImages | None:
+    encoded = [one for one in given if one is not None]
+    if not encoded:
+        return None
+    assert len(encoded) == len(given), "either all batches hold pixels, or none"
+    return EncodedImages(
+        np.concatenate([one.sent for one in encoded]),
+        np.concatenate([one.moments for one in encoded]),
+        tuple(digest for one in encoded for digest in one.input_hash),
     )
 
 
@@ -74,8 +87,16 @@ def _take(given: _Input, at: NDArray[np.int64]) -> _Input:
         # Place of each wanted step: the row's first one, plus how far into the row.
         steps = np.arange(start[-1], dtype=np.int64) + np.repeat(given.start[:-1][at] - start[:-1], lengths)
         return SeriesInput(start, given.time[steps], given.values[steps])
+    places, encoded = at.tolist(), given.encoded
+    if encoded is not None:
+        digests = tuple(encoded.input_hash[i] for i in places)
+        encoded = EncodedImages(encoded.sent[at], encoded.moments[at], digests)
     return ImageInput(
-        given.pixels[at], tuple(given.image_id[i] for i in at.tolist()), given.time[at], given.spacing_mm[at]
+        given.pixels[at] if encoded is None else given.pixels,
+        tuple(given.image_id[i] for i in places),
+        given.time[at],
+        given.spacing_mm[at],
+        encoded,
     )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from riskpred.features.batch import FeatureBatch, SeriesInput, TabularInput
+from riskpred.features.batch import FeatureBatch, ImageInput, SeriesInput, TabularInput
 from riskpred.records.compiled import compiled
 
 HEX: int = 32
@@ -30,6 +30,10 @@ def input_hashes(batch: FeatureBatch) -> dict[str, NDArray[np.bytes_]]:
 
 def _hashes(batch: FeatureBatch, name: str) -> NDArray[np.bytes_]:
     given, present = batch.inputs[name], batch.present[name]
+    if isinstance(given, ImageInput) and given.encoded is not None:
+        none = np.zeros(0, dtype=np.int64)
+        nothing = _texts(np.zeros(2, np.int64), none, none, np.zeros((0, 1), np.float32), np.zeros(1, np.bool_))
+        return np.where(present, np.array(given.encoded.input_hash, dtype=f"S{HEX}"), nothing)
     if isinstance(given, SeriesInput):
         start, time, values = given.start, given.time, given.values
         before = batch.prediction_time
@@ -38,9 +42,25 @@ def _hashes(batch: FeatureBatch, name: str) -> NDArray[np.bytes_]:
         values = rows.reshape(len(rows), int(np.prod(rows.shape[1:])))
         start, time = np.arange(len(rows) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)
         before = np.zeros(0, dtype=np.int64)
+    return _texts(start, time, before, values, present)
+
+
+def pixels_hash(pixels: NDArray[np.float32]) -> str:
+    """Digest of one prepared image, as `input_hashes` gives it. Shape: (H, W)."""
+    none = np.zeros(0, dtype=np.int64)
+    text = _texts(np.arange(2, dtype=np.int64), none, none, pixels.reshape(1, -1), np.ones(1, dtype=np.bool_))[0]
+    return str(text.decode())
+
+
+def _texts(
+    start: NDArray[np.int64],
+    time: NDArray[np.int64],
+    before: NDArray[np.int64],
+    values: NDArray[np.float32],
+    present: NDArray[np.bool_],
+) -> NDArray[np.bytes_]:
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-    digits = _digests(start, time, before, bits, present, _DIGITS)
-    return digits.view(f"S{HEX}").reshape(-1)
+    return _digests(start, time, before, bits, present, _DIGITS).view(f"S{HEX}").reshape(-1)
 
 
 @compiled

@@ -17,6 +17,10 @@ class ImageProblem(Exception):
         self.reason, self.wanted = reason, wanted
         super().__init__(f"{reason}: wanted {wanted}")
 
+    def __reduce__(self) -> tuple[type["ImageProblem"], tuple[str, str]]:
+        """An exception travels between processes by the arguments of its constructor, not by its text."""
+        return type(self), (self.reason, self.wanted)
+
 
 _WANTED = {
     "path_refused": "a relative path to a regular file inside the image root",

@@ -9,6 +9,9 @@ from PIL import Image
 from riskpred.imaging.paths import ImageProblem
 from riskpred.imaging.read import Pixels
 
+MARGIN = 2
+"""A picture is decoded with at least this many times the pixels a side that are wanted of it."""
+
 LOW_PERCENT, HIGH_PERCENT = 0.5, 99.5
 """Percentiles of the resized picture that become 0 and 1: burnt-in letters and dead pixels do not set the scale."""
 
@@ -31,15 +34,15 @@ def prepare(pixels: Pixels, size: int) -> Prepared:
     """Resize to fit size x size (aspect kept, area averages; bilinear where it grows), scale to 0..1, pad with 0.
 
     Args:
-        pixels: (rows, columns), finite.
+        pixels: (rows, columns), finite; reduced or not, the same place of the picture in the square.
         size: of the square, pixels.
 
     Raises: ImageProblem (no_contrast), when all of the resized picture has one value.
     """
-    rows, columns = pixels.array.shape
+    rows, columns = pixels.shape
     longest = max(rows, columns)
     height, width = max(1, round(rows * size / longest)), max(1, round(columns * size / longest))
-    resized = _resized(pixels.array, height, width)
+    resized = _resized(pixels, height, width)
     low, high = np.percentile(resized, (LOW_PERCENT, HIGH_PERCENT))
     if not high > low:
         # One bright spot may be less than the percentiles see: only a picture without any difference is refused.
@@ -55,10 +58,12 @@ def prepare(pixels: Pixels, size: int) -> Prepared:
     return Prepared(square, spacing, top, left, height, width)
 
 
-def _resized(array: NDArray[np.float32], height: int, width: int) -> NDArray[np.float64]:
-    rows, columns = array.shape
+def _resized(pixels: Pixels, height: int, width: int) -> NDArray[np.float64]:
+    (rows, columns), array = pixels.shape, pixels.array
     if (rows, columns) == (height, width):
         return array.astype(np.float64)
     how = Image.Resampling.BOX if height <= rows and width <= columns else Image.Resampling.BILINEAR
-    picture = Image.fromarray(np.ascontiguousarray(array, dtype=np.float32)).resize((width, height), how)
+    # The last pixel of a reduced picture may stand for less than `factor` pixels of the file: its place says so.
+    box = (0.0, 0.0, columns / pixels.factor, rows / pixels.factor)
+    picture = Image.fromarray(np.ascontiguousarray(array, dtype=np.float32)).resize((width, height), how, box)
     return np.asarray(picture, dtype=np.float64)

@@ -5,19 +5,22 @@ The format is told by the first bytes, not by the name. Sizes are checked before
 
 import logging
 import math
+import os
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom import Dataset, dcmread
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import read_dataset
 from pydicom.pixels import get_decoder, pixel_array
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 
 from riskpred.imaging.paths import ImageProblem
+from riskpred.imaging.reduce import Reduced, block_mean, draft, jpeg2000, whole_factor
 
 MAX_PIXELS = 89_478_485
 """Rows x columns at most: where Pillow begins to warn of a decompression bomb."""
@@ -40,17 +43,30 @@ logging.getLogger("pydicom").disabled = True
 class Pixels:
     """One grey image: high is bright (MONOCHROME1 is turned over), values in the file's rescaled units.
 
-    Shape: array (rows, columns) float32, finite. spacing_mm: (row, column) in mm, None where the file does not say.
+    Shape: array (ceil(rows / factor), ceil(columns / factor)) float32, finite.
+    spacing_mm: (row, column) in mm between pixels of the file, None where the file does not say.
     notes: what a reader of the picture should know (another spacing tag used, first of several frames).
+    factor: pixels of the file, a side, behind one of these.   file_shape: (rows, columns) of the file; None = array's.
     """
 
     array: NDArray[np.float32]
     spacing_mm: tuple[float, float] | None = None
     notes: tuple[str, ...] = field(default=())
+    factor: int = 1
+    file_shape: tuple[int, int] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the file."""
+        return self.file_shape or (self.array.shape[0], self.array.shape[1])
 
 
-def read_image(path: Path) -> Pixels:
+def read_image(path: Path, at_least: int | None = None) -> Pixels:
     """Read one file.
+
+    Args:
+        at_least: pixels wanted along the longer side; a larger picture may come reduced by a whole factor (averages, or
+            what the codec does instead), never below that. None = every pixel of the file.
 
     DICOM: uncompressed, and what the installed pydicom decodes (RLE; JPEG baseline through Pillow; more with the
     imaging extra). Modality rescale is applied, the display window is not. Spacing is PixelSpacing, else
@@ -60,14 +76,23 @@ def read_image(path: Path) -> Pixels:
         deflated_refused, not_decodable (no decoder for this compression), no_pixels, colour_refused (palette and the
         like), unreadable (damaged or cut off).
     """
+    return decode(read_file(path), at_least)
+
+
+def read_file(path: Path) -> bytes:
+    """All bytes of an image file. Raises: ImageProblem, file_missing or file_too_large."""
     try:
-        size = path.stat().st_size
         with path.open("rb") as stream:
-            head = stream.read(132)
+            if os.fstat(stream.fileno()).st_size > MAX_FILE_BYTES:
+                raise ImageProblem("file_too_large", f"at most {MAX_FILE_BYTES // 2**20} MiB")
+            return stream.read()
     except OSError:
         raise ImageProblem("file_missing", "a file that is there and readable") from None
-    if size > MAX_FILE_BYTES:
-        raise ImageProblem("file_too_large", f"at most {MAX_FILE_BYTES // 2**20} MiB")
+
+
+def decode(data: bytes, at_least: int | None = None) -> Pixels:
+    """What `read_image` does once the bytes are read: the same arguments, result and errors."""
+    head = data[:132]
     if head[128:132] == b"DICM":
         read = _read_dicom
     elif head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
@@ -78,7 +103,7 @@ def read_image(path: Path) -> Pixels:
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            pixels = read(path)
+            pixels = read(data, at_least)
         except ImageProblem:
             raise
         except Exception as error:
@@ -89,27 +114,53 @@ def read_image(path: Path) -> Pixels:
     return pixels
 
 
-def _read_picture(path: Path) -> Pixels:
-    with Image.open(path, formats=("PNG", "JPEG")) as picture:
+def _read_picture(data: bytes, at_least: int | None) -> Pixels:
+    with Image.open(BytesIO(data), formats=("PNG", "JPEG")) as picture:
         _check_size(picture.height, picture.width, 1)
         # Decoding stops at the last pixel; this reads on to the end and compares the checksums (PNG only).
         picture.verify()
-    with Image.open(path, formats=("PNG", "JPEG")) as picture:
+    with Image.open(BytesIO(data), formats=("PNG", "JPEG")) as picture:
+        shape = picture.height, picture.width
+        factor = draft(picture, at_least)
         if picture.mode in ("L", "I;16", "I;16B", "I", "F"):
-            return Pixels(np.asarray(picture).astype(np.float32))
+            return _pixels(Reduced(np.asarray(picture), factor), shape, at_least)
         notes = () if picture.mode == "1" else ("colour read as luminance",)
         # A palette or alpha goes through RGB: "L" would read the palette's indices.
         grey = picture.convert("L") if picture.mode in ("1", "LA", "RGB") else picture.convert("RGB").convert("L")
-        return Pixels(np.asarray(grey).astype(np.float32), notes=notes)
+        return _pixels(Reduced(np.asarray(grey), factor), shape, at_least, notes=notes)
 
 
-def _read_dicom(path: Path) -> Pixels:
-    syntax = str(read_file_meta_info(path).TransferSyntaxUID)
+def _pixels(
+    raw: Reduced,
+    shape: tuple[int, int],
+    at_least: int | None,
+    spacing_mm: tuple[float, float] | None = None,
+    notes: tuple[str, ...] = (),
+) -> Pixels:
+    """Raw values as pixels, averaged down where they are still much larger than wanted."""
+    more = whole_factor(raw.array.shape[0], raw.array.shape[1], at_least)
+    return Pixels(block_mean(raw.array, more), spacing_mm, notes, raw.factor * more, shape)
+
+
+def _syntax(data: bytes) -> str:
+    """Transfer syntax of a Part 10 file, from its file meta information alone: nothing behind it is inflated."""
+    stream = BytesIO(data)
+    stream.seek(132)
+
+    def behind(tag: BaseTag, vr: str | None, length: int) -> bool:
+        return bool(tag.group != 2)
+
+    meta = read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=behind)
+    return str(meta.TransferSyntaxUID)
+
+
+def _read_dicom(data: bytes, at_least: int | None) -> Pixels:
+    syntax = _syntax(data)
     # Before anything else is read: a deflated data set inflates whole, however large.
     if syntax in _DEFLATED:
         raise ImageProblem("deflated_refused", "another transfer syntax than Deflated")
     # One pass: the bytes read are those of the file, already bounded; nothing is decoded before the size is checked.
-    dataset = dcmread(path)
+    dataset = dcmread(BytesIO(data))
     rows, columns = _whole(dataset, "Rows"), _whole(dataset, "Columns")
     frames = _whole(dataset, "NumberOfFrames", 1)
     _check_size(rows, columns, frames)
@@ -121,23 +172,25 @@ def _read_dicom(path: Path) -> Pixels:
     notes = [] if frames == 1 else [f"first of {frames} frames"]
     if syntax in _UNCOMPRESSED:
         needed = rows * columns * frames * samples * bits // 8
-        if path.stat().st_size < needed:
+        if len(data) < needed:
             raise ImageProblem("unreadable", "a file as long as its header says")
     elif not get_decoder(syntax).is_available:
         raise ImageProblem("not_decodable", "uncompressed, or a compression with an installed decoder")
     if _PIXEL_DATA not in dataset:
         raise ImageProblem("no_pixels", "an element PixelData")
-    array = np.asarray(pixel_array(dataset, index=0), dtype=np.float32)
+    raw = jpeg2000(dataset, frames, at_least) or Reduced(np.asarray(pixel_array(dataset, index=0)), 1)
     if samples == 3:
-        array, notes = array @ np.array([0.299, 0.587, 0.114], dtype=np.float32), [*notes, "colour read as luminance"]
-    if array.shape != (rows, columns):
+        grey_values = raw.array.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+        raw, notes = Reduced(grey_values, raw.factor), [*notes, "colour read as luminance"]
+    if raw.array.shape != (-(-rows // raw.factor), -(-columns // raw.factor)):
         raise ImageProblem("unreadable", "pixels of the shape that the header says")
+    spacing, note = _spacing(dataset)
+    pixels = _pixels(raw, (rows, columns), at_least, spacing, tuple(notes + note))
     slope, intercept = _number(dataset, "RescaleSlope", 1.0), _number(dataset, "RescaleIntercept", 0.0)
-    array = array * np.float32(slope) + np.float32(intercept)
+    array = pixels.array * np.float32(slope) + np.float32(intercept)
     if photometric == "MONOCHROME1":
         array = array.max() + array.min() - array
-    spacing, note = _spacing(dataset)
-    return Pixels(array, spacing, tuple(notes + note))
+    return replace(pixels, array=array)
 
 
 def _check_size(rows: int, columns: int, frames: int) -> None:

@@ -52,9 +52,16 @@ class ImageEncoder(nn.Module):
         self.scale.copy_(image.values.double().std(correction=0).clamp_min(_LEAST_SPREAD))
 
     def forward(self, image: ImageTensors) -> tuple[Tensor, Tensor]:
-        maps = self.layers(((image.values - self.location) / self.scale)[:, None]).flatten(2)
-        pooled = self.dropout(torch.cat([maps.mean(-1), torch.logsumexp(maps, -1)], dim=1))
+        if image.sent is not None:
+            known = image.sent.double()
+            return known[:, : self.to_coefficients.out_features], known[:, self.to_coefficients.out_features :]
+        pooled = self.dropout(self.pooled(image))
         return self.to_coefficients(pooled).double(), self.to_embedding(pooled).double()
+
+    def pooled(self, image: ImageTensors) -> Tensor:
+        """Mean and smooth maximum of each channel over the picture. Shape: B rows -> (B, 2C)."""
+        maps = self.layers(((image.values - self.location) / self.scale)[:, None]).flatten(2)
+        return torch.cat([maps.mean(-1), torch.logsumexp(maps, -1)], dim=1)
 
 
 def _groups(channels: int) -> int:

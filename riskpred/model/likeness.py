@@ -131,8 +131,7 @@ def input_profile(plan: FeaturePlan, inputs: Mapping[str, ModalityTensors]) -> N
         elif isinstance(given, SeriesTensors):
             values, known = _ends(given)
         else:
-            pixels = given.values.flatten(1).double()
-            values = torch.stack([pixels.mean(dim=1), pixels.std(dim=1, correction=0)], dim=1).numpy()
+            values = given.moments.numpy()
             known = np.ones(values.shape, dtype=bool)
         columns.append(np.where(known & given.present.numpy()[:, None], values, np.nan))
     return np.concatenate(columns, axis=1)

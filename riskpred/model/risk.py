@@ -17,7 +17,7 @@ from riskpred.model.fusion import Fusion
 from riskpred.model.incidence import cumulative_incidence
 from riskpred.model.layout import Layout, Target, running_maximum
 from riskpred.model.network import Member, Sent, SentOne
-from riskpred.model.tensors import ModalityTensors, TabularTensors, tensors_of
+from riskpred.model.tensors import ImageTensors, ModalityTensors, TabularTensors, tensors_of
 
 Z90: Final = 1.645
 """Normal quantile of a two-sided 90 % interval."""
@@ -139,7 +139,9 @@ class RiskModel(nn.Module):
 
 
 def _of_member(given: ModalityTensors, r: int) -> ModalityTensors:
-    """What member r reads: where an explanation gives the output of every member's trees, (B, R, J), its own."""
+    """What member r reads: where the output of every member's trees or image encoder is given, its own."""
+    if isinstance(given, ImageTensors) and given.sent is not None:
+        return replace(given, sent=given.sent[:, r])
     if isinstance(given, TabularTensors) and given.trees is not None:
         return replace(given, trees=given.trees[:, r])
     return given

@@ -83,19 +83,39 @@ class SeriesTensors:
 
 @dataclass(frozen=True)
 class ImageTensors:
-    """Prepared pixels.
+    """Prepared pixels, or what encoders said of them already.
 
-    Shape: values: (B, H, W) float32 in 0..1, 0 for a row without an image.   present: (B,) bool.
+    Shape:
+        values: (B, H, W) float32 in 0..1, 0 for a row without an image; (0, H, W) where `sent` is given.
+        present: (B,) bool.
+        sent: (B, R, V) float32, each member's coefficients and embedding, given in place of pixels; to one member's
+            encoder (B, V).   known_moments: (B, 2) float64, see `moments`; given with `sent`.
     """
 
     values: Tensor
     present: Tensor
+    sent: Tensor | None = None
+    known_moments: Tensor | None = None
+
+    @property
+    def moments(self) -> Tensor:
+        """Mean and SD of each row's pixels. Shape: (B, 2) float64."""
+        return image_moments(self.values) if self.known_moments is None else self.known_moments
 
     def take(self, index: Tensor) -> "ImageTensors":
-        return ImageTensors(self.values[index], self.present[index])
+        if self.sent is None:
+            return ImageTensors(self.values[index], self.present[index])
+        assert self.known_moments is not None, "given with `sent`"
+        return ImageTensors(self.values, self.present[index], self.sent[index], self.known_moments[index])
 
     def with_values(self, values: Tensor) -> "ImageTensors":
         return replace(self, values=values)
+
+
+def image_moments(pixels: Tensor) -> Tensor:
+    """Mean and SD of the pixels of each image. Shape: (B, H, W) -> (B, 2) float64."""
+    flat = pixels.flatten(1).double()
+    return torch.stack([flat.mean(dim=1), flat.std(dim=1, correction=0)], dim=1)
 
 
 ModalityTensors: TypeAlias = TabularTensors | SeriesTensors | ImageTensors
@@ -142,7 +162,11 @@ def tensors_of(batch: FeatureBatch, modality: str, columns: Sequence[Vocabulary]
     if isinstance(given, SeriesInput):
         return _series(given, batch.prediction_time, present)
     assert isinstance(given, ImageInput)
-    return ImageTensors(torch.from_numpy(np.ascontiguousarray(given.pixels)), present)
+    pixels = torch.from_numpy(np.ascontiguousarray(given.pixels))
+    if given.encoded is None:
+        return ImageTensors(pixels, present)
+    sent, moments = (torch.from_numpy(np.ascontiguousarray(a)) for a in (given.encoded.sent, given.encoded.moments))
+    return ImageTensors(pixels, present, sent, moments)
 
 
 def _series(given: SeriesInput, prediction_time: NDArray[np.int64], present: Tensor) -> SeriesTensors:

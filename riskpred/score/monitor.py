@@ -20,8 +20,9 @@ from riskpred.model.scope import SEEN_IN_TRAINING
 from riskpred.progress import Progress, Silent
 from riskpred.records.chunk import DAY_US, STATIC
 from riskpred.records.cohort import YEAR_DAYS, cohort_at
+from riskpred.records.connection import connect_readonly
 from riskpred.records.schema import check_columns, table_schema
-from riskpred.records.warehouse import Warehouse, connect_readonly
+from riskpred.records.warehouse import Warehouse
 from riskpred.score.views import nights
 
 A_SCORES_FILE: Final = "a scores file published by `riskpred score`"

@@ -1,0 +1,303 @@
+"""What image encoders said of files on earlier nights, kept beside the scores so that an unchanged file is not read.
+
+One DuckDB file. It holds nothing that cannot be computed again: it may be deleted at any time, a damaged one is
+replaced by an empty one, and one that cannot be opened or written costs time, never the night. Every transaction is
+whole, so kill -9 leaves the entries that were committed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import time
+from typing import Any, Final
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from riskpred.errors import OutputError
+from riskpred.features.image import EncodedImage
+from riskpred.imaging.paths import ImageProblem
+from riskpred.records.chunk import ImageRow
+from riskpred.records.publish import staged
+
+KEEP_DAYS: Final = 90
+"""Entries that no night used for so long are dropped: well above the age at which a carried score is computed anew."""
+
+_USED_GRAIN_DAYS: Final = 7
+"""`used_day` is brought up to date only when it is this old: a night without news writes next to nothing."""
+
+_FLUSH: Final = 4096
+_MEMORY: Final = "256MB"
+_DAY_SECONDS: Final = 86_400
+
+_SCHEMA: Final = pa.schema(
+    [
+        ("encoder", pa.string()),
+        ("subject_id", pa.int64()),
+        ("content", pa.string()),
+        ("path", pa.string()),
+        ("stamp", pa.string()),
+        ("sent", pa.list_(pa.float32())),
+        ("mean", pa.float64()),
+        ("sd", pa.float64()),
+        ("spacing_row", pa.float64()),
+        ("spacing_column", pa.float64()),
+        ("input_hash", pa.string()),
+        ("reason", pa.string()),
+        ("wanted", pa.string()),
+        ("used_day", pa.int32()),
+    ]
+)
+_NUMBERS: Final = ("mean", "sd", "spacing_row", "spacing_column")
+_TEXTS: Final = ("subject_id", "content", "path", "stamp", "input_hash", "reason", "wanted", "used_day")
+_TABLE: Final = """CREATE TABLE IF NOT EXISTS entries (
+    encoder VARCHAR, subject_id BIGINT, content VARCHAR, path VARCHAR, stamp VARCHAR, sent FLOAT[], mean DOUBLE,
+    sd DOUBLE, spacing_row DOUBLE, spacing_column DOUBLE, input_hash VARCHAR, reason VARCHAR, wanted VARCHAR,
+    used_day INTEGER)"""
+
+
+def cache_path(scores: Path) -> Path:
+    """Where the cache of a scores file lies. Example: cache_path(Path("a/scores.duckdb")).name"""
+    return scores.absolute().parent / f".{scores.name}.images"
+
+
+@dataclass(frozen=True)
+class Known:
+    """Entries of some subjects' images for one encoder, as columns.
+
+    Shape: sent (N, R, V); numbers (N, 4): mean, SD, spacing of rows, of columns. by_file, by_content: place of an entry
+    by (subject, path, stamp) and by (subject, content). contents: of each subject.
+    """
+
+    columns: dict[str, list[Any]]
+    sent: NDArray[np.float32]
+    numbers: NDArray[np.float64]
+    by_file: dict[tuple[int, str, str], int]
+    by_content: dict[tuple[int, str], int]
+    contents: dict[int, tuple[str, ...]]
+
+    def find(self, row: ImageRow) -> int | None:
+        """Place of the entry of an image as the table has it: by its sha256, else by an unchanged path and stamp."""
+        if row.sha256:
+            return self.by_content.get((row.subject_id, row.sha256.lower()))
+        return None if row.stamp is None else self.by_file.get((row.subject_id, row.path, row.stamp))
+
+    def result(self, place: int) -> EncodedImage | ImageProblem:
+        """What the file gave when it was read, number by number."""
+        reason = self.columns["reason"][place]
+        if reason is not None:
+            return ImageProblem(reason, self.columns["wanted"][place])
+        numbers = self.numbers[place]
+        return EncodedImage(self.sent[place], numbers[:2], numbers[2:], self.columns["input_hash"][place])
+
+
+class ImageCache:
+    """The cache of one scores file, open for one night.
+
+    notes: sentences on what went wrong, for the night's log; the cache is off from then on.
+
+    Args:
+        file: of `cache_path`.   today: days since 1970, UTC; None = the clock's.
+    """
+
+    def __init__(self, file: Path, keep_days: int = KEEP_DAYS, today: int | None = None) -> None:
+        self.notes: list[str] = []
+        self._file, self._today = file, int(time() // _DAY_SECONDS) if today is None else today
+        self._new: list[dict[str, object]] = []
+        self._touched: list[dict[str, object]] = []
+        self._connection = self._open()
+        if self._connection is not None:
+            self._do("DELETE FROM entries WHERE used_day < ?", [self._today - keep_days])
+
+    def __enter__(self) -> "ImageCache":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def known(self, encoder: str, subjects: NDArray[np.int64], shape: tuple[int, int]) -> Known:
+        """Entries of these subjects (ascending) for one encoder, in one go. `shape`: (R, V) of one's `sent`."""
+        table = _SCHEMA.empty_table()
+        if self._connection is not None and len(subjects):
+            self._flush()  # a subject may come again: its own news must be found
+            wanted = pa.table({"subject_id": pa.array(subjects)})
+            found = self._read(
+                "SELECT * FROM entries WHERE encoder = ? AND subject_id BETWEEN ? AND ?"
+                " AND subject_id IN (SELECT subject_id FROM wanted)",
+                [encoder, int(subjects[0]), int(subjects[-1])],
+                wanted,
+            )
+            table = table if found is None else found.combine_chunks()
+        return _index(table, shape)
+
+    def learn(self, encoder: str, row: ImageRow, content: str, result: EncodedImage | ImageProblem) -> None:
+        """Keep what a file gave. `content`: SHA-256 of the bytes it was computed from."""
+        entry: dict[str, object] = dict.fromkeys(_SCHEMA.names)
+        entry |= {"encoder": encoder, "subject_id": row.subject_id, "content": content, "used_day": self._today}
+        entry |= {"path": row.path, "stamp": row.stamp}
+        if isinstance(result, ImageProblem):
+            entry |= {"reason": result.reason, "wanted": result.wanted}
+        else:
+            row_mm, column_mm = result.spacing_mm.tolist()
+            mean, sd = result.moments.tolist()
+            entry |= {"sent": result.sent.ravel(), "mean": mean, "sd": sd, "input_hash": result.input_hash}
+            entry |= {"spacing_row": row_mm, "spacing_column": column_mm}
+        self._new.append(entry)
+        if len(self._new) >= _FLUSH:
+            self._flush()
+
+    def used(self, encoder: str, known: Known, place: int) -> None:
+        """Say that an entry served tonight."""
+        if known.columns["used_day"][place] <= self._today - _USED_GRAIN_DAYS:
+            key = {name: known.columns[name][place] for name in ("subject_id", "content", "path", "stamp")}
+            self._touched.append({"encoder": encoder, **key})
+
+    def close(self) -> None:
+        """Write what is left and close the file."""
+        self._flush()
+        if self._connection is not None:
+            self._do("CHECKPOINT", [])
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> duckdb.DuckDBPyConnection | None:
+        try:
+            return _connected(self._file)
+        except duckdb.Error as error:
+            # The text decides which sentence is said; it is never shown: it may hold data.
+            if "lock" in str(error).lower():
+                self.notes.append("The cache of image embeddings is in use elsewhere: every image is read.")
+                return None
+            problem = type(error).__name__
+        self.notes.append(f"The cache of image embeddings was not readable ({problem}): a new one is begun.")
+        try:
+            self._remove()
+            return _connected(self._file)
+        except (duckdb.Error, OSError) as error:
+            self._off(error)
+            return None
+
+    def _remove(self) -> None:
+        self._file.unlink(missing_ok=True)
+        Path(f"{self._file}.wal").unlink(missing_ok=True)
+
+    def _off(self, error: Exception) -> None:
+        why = type(error).__name__
+        self.notes.append(f"The cache of image embeddings cannot be used ({why}): images are read anew.")
+        self._new, self._touched = [], []
+        if (connection := getattr(self, "_connection", None)) is not None:
+            self._connection = None
+            connection.close()
+
+    def _do(self, sql: str, values: list[object], rows: pa.Table | None = None) -> None:
+        try:
+            assert self._connection is not None
+            if rows is not None:
+                self._connection.register("rows", rows)
+            self._connection.execute(sql, values).fetchall()
+            if rows is not None:
+                self._connection.unregister("rows")
+        except duckdb.Error as error:
+            self._off(error)
+
+    def _read(self, sql: str, values: list[object], wanted: pa.Table) -> pa.Table | None:
+        try:
+            assert self._connection is not None
+            self._connection.register("wanted", wanted)
+            found = self._connection.sql(sql, params=values).to_arrow_table()
+            self._connection.unregister("wanted")
+        except duckdb.Error as error:
+            # Damaged within: the next night begins a new one.
+            self._off(error)
+            self._remove()
+            return None
+        return found
+
+    def _flush(self) -> None:
+        if self._connection is not None and self._new:
+            columns = {name: [entry[name] for entry in self._new] for name in _SCHEMA.names}
+            rows = pa.table([pa.array(columns[f.name], type=f.type) for f in _SCHEMA], schema=_SCHEMA)
+            names = ", ".join(_SCHEMA.names)
+            self._do(f"INSERT INTO entries ({names}) SELECT {names} FROM rows", [], rows)
+        if self._connection is not None and self._touched:
+            key = ("encoder", "subject_id", "content", "path", "stamp")
+            same = " AND ".join(f"entries.{name} IS NOT DISTINCT FROM rows.{name}" for name in key)
+            self._do(
+                f"UPDATE entries SET used_day = ? FROM rows WHERE {same}",
+                [self._today],
+                pa.Table.from_pylist(self._touched, schema=pa.schema([_SCHEMA.field(name) for name in key])),
+            )
+        self._new, self._touched = [], []
+
+
+def forget(scores: Path, subjects: Sequence[int]) -> int:
+    """Remove subjects from the cache of a scores file, bytes included: the file is written anew without them.
+
+    Returns: entries removed; 0 where there is no cache.
+    Raises: OutputError, when the file is in use or cannot be read: a person must not be left in it unsaid.
+    """
+    file = cache_path(scores)
+    if not file.exists():
+        return 0
+    try:
+        with _connected(file) as old:
+            # What lies in the log becomes part of the file: another process then reads it whole.
+            old.execute("CHECKPOINT")
+            gone = old.execute("SELECT count(*) FROM entries WHERE subject_id IN (SELECT unnest(?))", [list(subjects)])
+            count = int(gone.fetchall()[0][0])
+    except duckdb.Error as error:
+        raise OutputError(
+            f"{file}: the cache of image embeddings cannot be opened ({type(error).__name__}).",
+            wanted="a cache that no night is using",
+            do="wait for the night to end, then run again; or delete the file, which costs one slower night",
+        ) from None
+    if count:
+        with staged(file) as new:
+            new.execute(_TABLE)
+            quoted = str(file).replace("'", "''")
+            new.execute(f"ATTACH '{quoted}' AS old (READ_ONLY)")
+            new.execute(
+                "INSERT INTO entries SELECT * FROM old.entries WHERE subject_id NOT IN (SELECT unnest(?))"
+                " ORDER BY encoder, subject_id",
+                [list(subjects)],
+            )
+            new.execute("DETACH old")
+    return count
+
+
+def _connected(file: Path) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(str(file))
+    try:
+        for setting in ("autoinstall_known_extensions", "autoload_known_extensions"):
+            connection.execute(f"SET {setting} = false")
+        connection.execute(f"SET memory_limit = '{_MEMORY}'")
+        connection.execute("SET threads = 1")
+        connection.execute(_TABLE)
+        if [name for name, *_ in connection.execute("DESCRIBE entries").fetchall()] != _SCHEMA.names:
+            raise duckdb.InvalidInputException("another release's cache")
+    except duckdb.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _index(table: pa.Table, shape: tuple[int, int]) -> Known:
+    members, width = shape
+    count = table.num_rows
+    sent = np.zeros((count, members, width), np.float32)
+    there = table["reason"].is_null().to_numpy(zero_copy_only=False)
+    values = table["sent"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    sent[there] = values.reshape(-1, members, width)
+    numbers = [table[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in _NUMBERS]
+    columns = {name: table[name].to_pylist() for name in _TEXTS}
+    by_file, by_content, contents = {}, {}, dict[int, tuple[str, ...]]()
+    keys = (columns[name] for name in ("subject_id", "content", "path", "stamp"))
+    for place, (subject, content, path, stamp) in enumerate(zip(*keys, strict=True)):
+        by_content[subject, content] = place
+        contents[subject] = (*contents.get(subject, ()), content)
+        if stamp is not None:
+            by_file[subject, path, stamp] = place
+    return Known(columns, sent, np.stack(numbers, axis=1), by_file, by_content, contents)

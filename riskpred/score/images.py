@@ -1,0 +1,192 @@
+"""The images of a night: known from an earlier one, else decoded in worker processes and encoded as they come."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from riskpred.features.image import EncodedImage
+from riskpred.features.plan import ImagePlan
+from riskpred.features.receipts import pixels_hash
+from riskpred.imaging.decode import DECODER_CRASHED, DecodePool, Wanted
+from riskpred.imaging.paths import ImageProblem
+from riskpred.imaging.prepare import Prepared
+from riskpred.imaging.versions import decoder_version
+from riskpred.model.image_fast import BLOCK, FastImages, NumericPath, encoder_hash, fast_images
+from riskpred.model.risk import RiskModel
+from riskpred.model.tensors import image_moments
+from riskpred.records.chunk import ImageRow, SubjectChunk
+from riskpred.score.image_cache import ImageCache, Known, cache_path
+
+_NOT_OF_THE_BYTES = frozenset(("path_refused", "file_missing", "file_too_large", DECODER_CRASHED))
+"""Reasons that another look may not find again: never kept."""
+
+_ENCODED_AT_ONCE = 4 * BLOCK
+
+
+@dataclass
+class Counts:
+    """Images of a night: known from the cache, decoded, of them not usable."""
+
+    cached: int = 0
+    decoded: int = 0
+    rejected: int = 0
+
+
+class CachedImages:
+    """Images of one modality, for `features.build`; see `ImageSource` there."""
+
+    def __init__(self, fast: FastImages, encoder: str, pool: DecodePool, cache: ImageCache | None) -> None:
+        self.counts = Counts()
+        self._fast, self._encoder, self._pool, self._cache = fast, encoder, pool, cache
+        self._known: Known | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(R, V): members, coefficients and embedding together."""
+        return self._fast.shape
+
+    def open(self, chunk: SubjectChunk) -> None:
+        """Read what the cache knows of the chunk's images, in one go."""
+        if self._cache is not None:
+            some = np.array([len(images) > 0 for images in chunk.images], dtype=bool)
+            self._known = self._cache.known(self._encoder, chunk.subject_id[some], self.shape)
+
+    def encoded(self, images: Sequence[ImageRow], image_root: Path) -> list[EncodedImage | ImageProblem]:
+        """Each image as its encoders see it, in the order asked, or why it cannot be used."""
+        found: list[EncodedImage | ImageProblem | None] = [None] * len(images)
+        unread: list[int] = []
+        for i, row in enumerate(images):
+            place = None if self._known is None else self._known.find(row)
+            if place is None:
+                unread.append(i)
+            else:
+                found[i] = self._recall(place)
+        self.counts.cached += len(images) - len(unread)
+        self._read(images, unread, image_root, found)
+        complete = [one for one in found if one is not None]
+        assert len(complete) == len(images), "every image gives something"
+        return complete
+
+    def _recall(self, place: int) -> EncodedImage | ImageProblem:
+        assert self._known is not None
+        assert self._cache is not None
+        self._cache.used(self._encoder, self._known, place)
+        return self._known.result(place)
+
+    def _read(
+        self,
+        images: Sequence[ImageRow],
+        unread: list[int],
+        image_root: Path,
+        found: list[EncodedImage | ImageProblem | None],
+    ) -> None:
+        wanted = []
+        for i in unread:
+            known = () if self._known is None else self._known.contents.get(images[i].subject_id, ())
+            wanted.append(Wanted(image_root, images[i].path, self._fast.size, known))
+        waiting: list[tuple[int, Prepared, str | None]] = []
+        for i, decoded in zip(unread, self._pool.decode(wanted), strict=True):
+            result, row = decoded.result, images[i]
+            if result is None:
+                # The same bytes at another place or with another time: only that is new.
+                assert self._known is not None
+                assert decoded.content is not None
+                found[i] = again = self._recall(self._known.by_content[row.subject_id, decoded.content])
+                self.counts.cached += 1
+                self._learn(row, decoded.content, again)
+                continue
+            self.counts.decoded += 1
+            if isinstance(result, ImageProblem):
+                found[i] = result
+                self.counts.rejected += 1
+                self._learn(row, decoded.content, result)
+                continue
+            waiting.append((i, result, decoded.content))
+            # Some at a time, while the workers go on.
+            if len(waiting) == _ENCODED_AT_ONCE:
+                self._encode(images, waiting, found)
+                waiting = []
+        self._encode(images, waiting, found)
+
+    def _encode(
+        self,
+        images: Sequence[ImageRow],
+        waiting: list[tuple[int, Prepared, str | None]],
+        found: list[EncodedImage | ImageProblem | None],
+    ) -> None:
+        if not waiting:
+            return
+        pixels = np.stack([prepared.pixels for _, prepared, _ in waiting])
+        sent, moments = self._fast.encode(pixels), image_moments(torch.from_numpy(pixels)).numpy()
+        for at, (i, prepared, content) in enumerate(waiting):
+            one = EncodedImage(sent[at], moments[at], prepared.spacing_mm, pixels_hash(prepared.pixels))
+            found[i] = one
+            self._learn(images[i], content, one)
+
+    def _learn(self, row: ImageRow, content: str | None, result: EncodedImage | ImageProblem) -> None:
+        if isinstance(result, ImageProblem) and result.reason in _NOT_OF_THE_BYTES:
+            return
+        # A file that is not the one its row names by hash is used as it was read, but never kept as that one.
+        named = row.sha256.lower() if row.sha256 else content
+        if self._cache is not None and content is not None and named == content:
+            self._cache.learn(self._encoder, row, content, result)
+
+
+class NightImages:
+    """The image modalities of a night: `sources` for `features.build`, closed (and the cache written) with the block.
+
+    Args:
+        scores: the scores file, beside which the cache lies; None = no cache.
+        path: numeric path of the encoders; see `fast_images`.
+        workers: processes that decode; None = one per core; 0 = in this process.
+    """
+
+    def __init__(
+        self,
+        model: RiskModel,
+        scores: Path | None,
+        path: NumericPath = "bf16",
+        workers: int | None = None,
+        engine: str | None = None,
+    ) -> None:
+        plans = {name: part for name, part in model.plan.modalities.items() if isinstance(part, ImagePlan)}
+        self.pool = DecodePool(workers)
+        self._cache = None if scores is None or not plans else ImageCache(cache_path(scores))
+        self.fast = {name: fast_images(model, name, part.size, path, engine) for name, part in plans.items()}
+        decoder = decoder_version()
+        self.sources = {
+            name: CachedImages(fast, encoder_hash(model, name, fast, decoder), self.pool, self._cache)
+            for name, fast in self.fast.items()
+        }
+
+    def __enter__(self) -> "NightImages":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def numeric_path(self) -> NumericPath:
+        """bf16 where any modality's encoders run in it."""
+        return "bf16" if any(fast.numeric_path == "bf16" for fast in self.fast.values()) else "fp32"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the log: what the encoders run on, and what was wrong with the cache."""
+        said = dict.fromkeys(fast.note for fast in self.fast.values())
+        return (*said, *(self._cache.notes if self._cache is not None else ()))
+
+    @property
+    def counts(self) -> Counts:
+        """Over all modalities."""
+        each = [source.counts for source in self.sources.values()]
+        return Counts(*(sum(values) for values in zip(*((c.cached, c.decoded, c.rejected) for c in each), strict=True)))
+
+    def close(self) -> None:
+        """End the workers and write the cache; what was kept so far is kept, whatever ended the night."""
+        self.pool.close()
+        if self._cache is not None:
+            self._cache.close()

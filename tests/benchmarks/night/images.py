@@ -1,0 +1,278 @@
+"""Images at night: the fast path against eager fp32 torch with the same decode, and 1 % new images against none known.
+
+Every leg runs in one call, one after the other, on the same simulated pictures. A few hundred distinct files are written
+and linked under every subject's own path, so the files come from memory: this measures the processor, not the disk.
+
+    python -m tests.benchmarks.night.images [SUBJECTS]
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+from scipy import ndimage
+
+from riskpred.config.network import ImageEncoder, NetworkConfig
+from riskpred.features.build import build
+from riskpred.features.image import image
+from riskpred.features.plan import FeaturePlan, ImagePlan
+from riskpred.imaging.decode import Wanted, decode_one
+from riskpred.imaging.prepare import prepare
+from riskpred.imaging.read import read_image
+from riskpred.model.image_fast import agreement, fast_images
+from riskpred.model.layout import GroupGrid, Layout
+from riskpred.model.risk import RiskModel
+from riskpred.model.tensors import ImageTensors
+from riskpred.model.threads import one_thread
+from riskpred.records.chunk import DAY_US, STATIC, ImageRow, SubjectChunk
+from riskpred.records.cohort import CohortRows
+from riskpred.score.image_cache import cache_path
+from riskpred.score.images import NightImages
+
+SIDE: Final = 1024
+DISTINCT: Final = 200
+CHUNK: Final = 2048
+TYPES: Final = {"jpeg": "jpg", "dicom": "dcm"}
+PLANS: Final = {"hospital": (64, (8, 16, 32, 32)), "large": (224, (32, 64, 128, 256))}
+"""Side of the prepared square and channels: study hospital's image encoder, and one of the size others use."""
+
+
+def measure(
+    subjects: int = 20_000, kind: str = "jpeg", network: str = "hospital", workers: int | None = None
+) -> dict[str, Any]:
+    """Seconds, processor seconds and ratios of every leg.
+
+    Args:
+        kind: jpeg (8 bits, quality 90) or dicom (uncompressed, 12 of 16 bits).
+        network: a name of PLANS.
+        workers: processes that decode on the fast path; None = one per core.
+    """
+    size, channels = PLANS[network]
+    model = _model(size, channels)
+    with tempfile.TemporaryDirectory() as place, one_thread():
+        root, scores = Path(place), Path(place) / "scores.duckdb"
+        _write(root, subjects, kind)
+        rows = _rows(root, subjects, kind)
+        legs: dict[str, dict[str, float]] = {}
+
+        def leg(name: str, run: Callable[[], None]) -> None:
+            wall, own = time.perf_counter(), _processor()
+            run()
+            legs[name] = {"seconds": time.perf_counter() - wall, "processor_seconds": _processor() - own}
+
+        some = rows[: max(1, subjects // 10)]
+        leg("whole decode, eager fp32 (a tenth of the subjects)", lambda: _whole(model, root, some))
+        leg("same decode, eager fp32", lambda: _eager(model, root, rows))
+        leg("fast, none known", lambda: _night(model, root, scores, rows, workers))
+        new = _renew(root, subjects, kind)
+        rows = _rows(root, subjects, kind)
+        leg("fast, 1 % new", lambda: _night(model, root, scores, rows, workers))
+        leg("fast, all known", lambda: _night(model, root, scores, rows, workers))
+        found = {
+            "subjects": subjects,
+            "kind": kind,
+            "network": network,
+            "new_images": new,
+            "legs": legs,
+            "cache_bytes": cache_path(scores).stat().st_size,
+            **_encoders(model, root, rows, size),
+        }
+    old, eager, cold, warm = (
+        legs[name]
+        for name in (
+            "whole decode, eager fp32 (a tenth of the subjects)",
+            "same decode, eager fp32",
+            "fast, none known",
+            "fast, 1 % new",
+        )
+    )
+    found["eager_over_fast"] = eager["seconds"] / cold["seconds"]
+    found["eager_over_fast_processor"] = eager["processor_seconds"] / cold["processor_seconds"]
+    found["whole_decode_eager_over_fast"] = old["seconds"] * subjects / len(some) / cold["seconds"]
+    found["none_known_over_1_percent_new"] = cold["seconds"] / warm["seconds"]
+    return found
+
+
+def _model(size: int, channels: tuple[int, ...]) -> RiskModel:
+    """An untrained model of study hospital's shape: two competing outcomes, one at once, five members."""
+    plan = FeaturePlan({"image": ImagePlan(("DX",), None, None, size)})
+    timed = GroupGrid("both", ("a", "b"), ("a", "b", "death"), False, (1.0, 5.0), (0.0, 0.5, 1.0, 2.0, 3.0, 5.0))
+    once = GroupGrid("now", ("c",), ("c",), True, (0.0,), (0.0, 1.0))
+    torch.manual_seed(0)
+    model = RiskModel(
+        NetworkConfig(encoders={"image": ImageEncoder(channels=channels)}), plan, Layout((timed, once), ("a", "b", "c"))
+    )
+    for r in range(model.members):
+        encoder = model.member(r).encoders["image"]
+        assert isinstance(encoder.location, torch.Tensor)
+        encoder.location.fill_(0.45)
+        encoder.scale.fill_(0.22)
+        with torch.no_grad():
+            encoder.to_coefficients.weight.normal_(0, 0.1)
+            model.member(r).baseline(0).fill_(-3.0)
+    return model.requires_grad_(False)
+
+
+def _write(root: Path, subjects: int, kind: str) -> None:
+    for at in range(min(DISTINCT, subjects)):
+        _picture(root / f"{at}.{TYPES[kind]}", at, kind)
+    for subject in range(subjects):
+        (root / str(subject)).mkdir()
+        (root / str(subject) / "image").hardlink_to(root / f"{subject % DISTINCT}.{TYPES[kind]}")
+
+
+def _picture(file: Path, seed: int, kind: str) -> None:
+    """A smooth ground with a bright spot and the grain of a detector."""
+    rng = np.random.default_rng(seed)
+    ground = ndimage.zoom(ndimage.gaussian_filter(rng.standard_normal((SIDE // 8, SIDE // 8)), 3), 8, order=1)
+    ground = (ground - ground.min()) / np.ptp(ground)
+    row, column = np.ogrid[:SIDE, :SIDE]
+    at = rng.uniform(0.3, 0.7, 2) * SIDE
+    spot = np.exp(-((row - at[0]) ** 2 + (column - at[1]) ** 2) / (2 * (SIDE / 30) ** 2))
+    values = 20 + 150 * ground + 60 * spot + rng.standard_normal((SIDE, SIDE)) * 4
+    if kind == "jpeg":
+        Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(file, quality=90)
+        return
+    meta, data = FileMetaDataset(), Dataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1.1", f"1.2.{seed}"
+    data.file_meta, data.Modality, data.PhotometricInterpretation = meta, "DX", "MONOCHROME2"
+    data.Rows = data.Columns = SIDE
+    data.SamplesPerPixel, data.PixelRepresentation, data.PixelSpacing = 1, 0, [0.2, 0.2]
+    data.BitsAllocated, data.BitsStored, data.HighBit = 16, 12, 11
+    data.PixelData = (values.clip(0, 255) * 16).astype(np.uint16).tobytes()
+    data.save_as(file, enforce_file_format=True)
+
+
+def _renew(root: Path, subjects: int, kind: str) -> int:
+    """Every hundredth subject gets another picture."""
+    renewed = range(0, subjects, 100)
+    for subject in renewed:
+        file = root / str(subject) / "image"
+        file.unlink()
+        source = root / f"{(subject + 1) % DISTINCT}.{TYPES[kind]}"
+        file.write_bytes(source.read_bytes())
+    return len(renewed)
+
+
+def _rows(root: Path, subjects: int, kind: str) -> list[tuple[ImageRow, ...]]:
+    """As a warehouse gives them: stamped by size and time, the files unread."""
+    rows = []
+    for subject in range(subjects):
+        path = f"{subject}/image"
+        state = (root / path).stat()
+        stamp = f"{state.st_size} {state.st_mtime_ns}"
+        rows.append((ImageRow(str(subject), subject, DAY_US, "DX", path, None, stamp),))
+    return rows
+
+
+def _chunks(rows: list[tuple[ImageRow, ...]]) -> list[tuple[SubjectChunk, CohortRows]]:
+    found = []
+    for start in range(0, len(rows), CHUNK):
+        part, none = tuple(rows[start : start + CHUNK]), np.zeros(0)
+        count = len(part)
+        chunk = SubjectChunk(
+            subject_id=np.arange(start, start + count),
+            start=np.zeros(count + 1, np.int64),
+            time=none.astype(np.int64),
+            code=none.astype(np.int32),
+            numeric_value=none,
+            text=none.astype(np.int32),
+            codes=(),
+            texts=(),
+            units=(),
+            images=part,
+        )
+        never = np.full(count, STATIC)
+        found.append((chunk, CohortRows(np.arange(count), np.full(count, 2 * DAY_US), never, {}, {}, {}, {}, never)))
+    return found
+
+
+def _whole(model: RiskModel, root: Path, rows: list[tuple[ImageRow, ...]]) -> None:
+    """Every pixel decoded in this process, eager fp32: what a night did before there was a fast path."""
+    part = model.plan.modalities["image"]
+    assert isinstance(part, ImagePlan)
+    for start in range(0, len(rows), 512):
+        some = rows[start : start + 512]
+        pixels = np.stack([prepare(read_image(root / row.path), part.size).pixels for (row,) in some])
+        _encode(model, pixels)
+
+
+def _eager(model: RiskModel, root: Path, rows: list[tuple[ImageRow, ...]]) -> None:
+    """The same decode in this process, eager fp32."""
+    part = model.plan.modalities["image"]
+    assert isinstance(part, ImagePlan)
+    for chunk, of_chunk in _chunks(rows):
+        given, _, rejects = image(chunk, of_chunk, part, root)
+        assert not rejects
+        for start in range(0, len(chunk), 512):
+            _encode(model, given.pixels[start : start + 512])
+
+
+def _night(model: RiskModel, root: Path, scores: Path, rows: list[tuple[ImageRow, ...]], workers: int | None) -> None:
+    with NightImages(model, scores, workers=workers) as night:
+        for chunk, of_chunk in _chunks(rows):
+            batch = build(chunk, of_chunk, model.plan, root, night.sources)
+            assert not batch.rejects
+            with torch.no_grad():
+                model.encode(model.tensors(batch))
+
+
+def _encode(model: RiskModel, pixels: np.ndarray[Any, np.dtype[np.float32]]) -> None:
+    given = ImageTensors(torch.from_numpy(pixels), torch.ones(len(pixels), dtype=torch.bool))
+    with torch.no_grad():
+        model.encode({"image": given})
+
+
+def _encoders(model: RiskModel, root: Path, rows: list[tuple[ImageRow, ...]], size: int) -> dict[str, Any]:
+    """The networks alone, on pixels in memory, and how far the fast path and the reduced decode move a risk."""
+    count = min(256, len(rows))
+    chunk, of_chunk = _chunks(rows[:count])[0]
+    batch = build(chunk, of_chunk, model.plan, root)
+    pixels = batch.inputs["image"].pixels  # type: ignore[union-attr]
+    fast = fast_images(model, "image", size)
+    seconds = {"eager": min(_seconds(lambda: _encode(model, pixels)) for _ in range(5))}
+    seconds["fast"] = min(_seconds(lambda: fast.encode(pixels)) for _ in range(5))
+    whole = np.stack([prepare(read_image(root / row.path), size).pixels for (row,) in rows[:count]])
+    reduced = np.stack([decode_one(Wanted(root, row.path, size)).result.pixels for (row,) in rows[:count]])  # type: ignore[union-attr]
+    precise = fast_images(model, "image", size, "fp32", "torch")
+    present = {"image": torch.ones(count, dtype=torch.bool)}
+    risks = [model.member_risks({"image": precise.sent(p)}, present).mean(dim=0) for p in (whole, reduced)]
+    gap = agreement(model, batch, {"image": fast})
+    return {
+        "encoder_note": fast.note,
+        "encoder_ms_per_image": {name: 1000 * took / count for name, took in seconds.items()},
+        "encoder_eager_over_fast": seconds["eager"] / seconds["fast"],
+        "risk_moved_by_fast_path": gap.risk,
+        "pixels_moved_by_reduced_decode": float(abs(whole - reduced).max()),
+        "risk_moved_by_reduced_decode": float((risks[0] - risks[1]).abs().max()),
+    }
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def _processor() -> float:
+    """Processor seconds of this process and of its children that ended."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
+
+
+if __name__ == "__main__":
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+    for what in TYPES:
+        for of in PLANS:
+            print(json.dumps(measure(count, what, of), indent=2), flush=True)
