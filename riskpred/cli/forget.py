@@ -40,8 +40,9 @@ def forget(
     from riskpred.cli.progress import Shown
     from riskpred.report.forget import refuse_unlike_report
     from riskpred.score.forget import forget as erase
+    from riskpred.score.image_cache import forget as forget_images
 
-    elsewhere: dict[str, Eraser] = {}
+    elsewhere: dict[str, Eraser] = {"image cache": lambda person, _: forget_images(scores, [person])}
     for folder in dict.fromkeys(report or ()):
         refuse_unlike_report(folder)
         elsewhere[f"report {folder}"] = partial(_forget_pages, folder)

@@ -90,8 +90,7 @@ def score(
         )
     typer.echo(_summary(night, into), err=True)
     typer.echo(json.dumps(night.ledger) if as_json else _table(night))
-    rejected = sum(by_status.get("rejected", 0) for by_status in night.pairs.values())
-    if rejected:
+    if rejected := night.rejected_pairs:
         raise NotAllScored(
             f"{into}: published, but {rejected:,} of {night.ledger['eligible_pairs']:,} eligible pairs got no risk.",
             wanted="a risk for every eligible (subject, outcome)",

@@ -1,5 +1,6 @@
 """Puts a night together in the staging file: retires old nights, loads parts, carries rows, verifies them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +9,12 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
 from riskpred.config.night import NightConfig
+from riskpred.model.drift_reference import drift_reference_of
 from riskpred.records.schema import tables
 from riskpred.score.carry import carry_over
 from riskpred.score.compute import REASONS, RISKS, joined_content
+from riskpred.score.drift import drift_rows, drift_said
+from riskpred.score.drift_statistics import DriftLimits
 from riskpred.score.gate import refusals
 from riskpred.score.ledger import Ledger, add_row, ledger_row, read_back
 from riskpred.score.parts import Parts
@@ -37,6 +41,8 @@ class Assembled:
     rejects: dict[str, int]
     explained: int
     flagged: int
+    drift: str
+    drift_flags: dict[str, int]
 
 
 def assemble(
@@ -44,6 +50,7 @@ def assemble(
     scores: Path,
     prepared: Prepared,
     parts: Parts,
+    site: str,
     incomplete_images: Sequence[tuple[str, int | None, str]],
     settings: NightConfig,
     watch: Stopwatch,
@@ -53,6 +60,7 @@ def assemble(
     Raises: AssertionError, when a stored row breaks a promise.
     """
     night, found = prepared.night, prepared.standing
+    reference = drift_reference_of(prepared.bundle)
     store = Store(connection, scores)
     with watch("retire old nights"):
         again = found.run_id == night.run_id
@@ -81,6 +89,17 @@ def assemble(
             store.forget_run(REPLACED)
         else:
             store.retire([run_id for run_id in retired if run_id == source])
+        connection.execute("DELETE FROM feature_bins WHERE run_id <> $run", {"run": night.run_id})
+        drift = drift_rows(
+            connection,
+            night.run_id,
+            reference,
+            as_of=night.as_of,
+            bundle_sha256=night.bundle_sha256,
+            site=site,
+            limits=DriftLimits(psi_watch=settings.drift.psi_watch, psi_alarm=settings.drift.psi_alarm),
+        )
+        store.append("drift", drift)
         store.commit()
         stored = verify_rows(connection, night.run_id, content)
         row = ledger_row(connection, prepared, stored.digest)
@@ -96,6 +115,8 @@ def assemble(
         _rejects(connection, night.run_id),
         _explained(connection, night.run_id),
         sum(about["flagged"] for about in told.values()),
+        drift_said(drift, reference),
+        dict(Counter(flag for flag in drift.column("flag").to_pylist() if flag)),
     )
 
 

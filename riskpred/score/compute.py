@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from riskpred.explain.reasons import modality_rows
 from riskpred.explain.subjects import explain_batch
 from riskpred.features.plan import FeaturePlan, ImagePlan
+from riskpred.model.drift_reference import drift_reference_of
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.chunk import EXPLAINED_AT_ONCE, Judged, judge_chunk
 from riskpred.score.content import COLUMNS, Content, content_of
+from riskpred.score.drift import feature_bin_rows
 from riskpred.score.parts import PartWriter
 from riskpred.score.plan import Night, latest_valid, now_us
 from riskpred.score.pseudonyms import pseudonyms
@@ -74,6 +76,7 @@ class Maker:
         self._bundle, self._source, self._common = bundle, source, common
         self._chunk_size = affordable(bundle.plan, common.chunk_size)
         self._batch_size = affordable(bundle.plan, common.batch_size)
+        self._drift = drift_reference_of(bundle)
 
     def make(self, task: Task) -> Iterator[int]:
         """Write one part; yields how many of its subjects are done after each chunk."""
@@ -83,14 +86,13 @@ class Maker:
             part.about |= {"subjects": len(task.subjects), "seconds": watch.seconds, "cpu_seconds": watch.cpu}
 
     def _risks(self, task: Task, part: PartWriter, watch: Stopwatch) -> Iterator[int]:
-        top, content, done, flags = TopSubjects(self._common.explain), Content(), 0, 0
+        top, content, done = TopSubjects(self._common.explain), Content(), 0
         for judged in self._judged(task, self._chunk_size, watch):
             with watch("rows"):
                 for table, rows in self._rows(judged):
                     part.append(table, rows)
                     if table == "risk_scores":
                         content += content_of(rows.select(list(COLUMNS)).to_batches())
-                        flags += rows.num_rows
             if judged.batch is not None:
                 top.offer(judged.batch.subject_id, judged.top_score)
             done += len(judged.subject_id)
@@ -160,6 +162,7 @@ class Maker:
         )
         yield "input_receipts", receipt_rows(night, batch)
         yield "rejects", reject_rows(night, batch.rejects)
+        yield "feature_bins", feature_bin_rows(night.run_id, batch, self._drift)
         yield (
             "explanations",
             modality_rows(

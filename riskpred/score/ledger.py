@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from duckdb import DuckDBPyConnection
 
@@ -38,7 +38,7 @@ def ledger_row(connection: DuckDBPyConnection, prepared: "Prepared", content_dig
         **pair_counts(connection, night.run_id),
         "content_digest": content_digest,
         "forgotten": 0,
-        "model_card": _without_population(bundle.card),
+        "model_card": _for_the_ledger(bundle.card),
     }
 
 
@@ -50,9 +50,12 @@ def add_row(connection: DuckDBPyConnection, row: Ledger) -> None:
     connection.execute(f"INSERT INTO runs VALUES ({places})", [stored[name] for name in names])
 
 
-def _without_population(card: Mapping[str, Any]) -> dict[str, Any]:
-    """The card without its summary of the training people: up to 140 KB a night that only `evaluate` reads."""
-    return {name: entry for name, entry in card.items() if name != "population"}
+_OF_TRAINING: Final = ("population", "drift")
+"""Entries of a card that sum up the training people: up to 160 KB a night that only the bundle's users read."""
+
+
+def _for_the_ledger(card: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: entry for name, entry in card.items() if name not in _OF_TRAINING}
 
 
 def read_ledger(connection: DuckDBPyConnection, run_id: str) -> Ledger:

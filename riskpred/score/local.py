@@ -21,8 +21,8 @@ from riskpred.score.compute import Common, Maker, Task
 if TYPE_CHECKING:
     from riskpred.model.bundle import Bundle
 
-OnDone = Callable[[int], None]
-"""Called with how many more subjects are done."""
+OnDone = Callable[[int, bool], None]
+"""Called with how many more subjects are done, and whether a part is finished with them."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,9 @@ def make_parts(
         for task in tasks:
             before = 0
             for done in maker.make(task):
-                on_done(done - before)
+                on_done(done - before, False)
                 before = done
+            on_done(0, True)
 
 
 def _in_processes(place: Place, common: Common, tasks: Sequence[Task], workers: int, on_done: OnDone) -> list[Task]:
@@ -83,7 +84,7 @@ def _in_processes(place: Place, common: Common, tasks: Sequence[Task], workers: 
                 task = waiting.pop(future)
                 future.result()
                 made.add(task.number)
-                on_done(len(task.subjects))
+                on_done(len(task.subjects), True)
     except BrokenProcessPool:
         return [task for task in tasks if task.number not in made]
     finally:

@@ -1,7 +1,7 @@
 """The night: plan, make the parts that are missing, then assemble, verify, and publish by an atomic swap."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from riskpred.config.night import NightConfig
@@ -18,6 +18,7 @@ from riskpred.score.local import Place, make_parts
 from riskpred.score.parts import Parts, parts_folder
 from riskpred.score.prepare import Prepared, Request, prepare
 from riskpred.score.pseudonyms import new_salt, published_salt
+from riskpred.score.tell import Teller, told
 from riskpred.score.timing import Stopwatch
 from riskpred.score.top import top_tasks
 
@@ -32,7 +33,8 @@ class NightSummary:
     flagged: of them, those told tonight with an (unexplained) row above the promised size.
     computed, carried: subjects.   resumed: subjects whose part an earlier, interrupted run had finished.
     seconds: by stage, added up over processes; total_seconds: on the wall.   rejects: reason -> rows.
-    scope_flags: flag -> pairs with a risk that carries it, most frequent first.   notes: what else was said.
+    scope_flags: flag -> pairs with a risk that carries it, most frequent first.   drift: one sentence.
+    drift_flags: flag -> rows of drift.   notes: what else was said.
     """
 
     ledger: Ledger
@@ -46,7 +48,14 @@ class NightSummary:
     seconds: dict[str, float] = field(default_factory=dict)
     scope_flags: dict[str, int] = field(default_factory=dict)
     rejects: dict[str, int] = field(default_factory=dict)
+    drift: str = ""
+    drift_flags: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def rejected_pairs(self) -> int:
+        """Eligible pairs that got no risk."""
+        return sum(by_status.get("rejected", 0) for by_status in self.pairs.values())
 
 
 class _Refused(Exception):
@@ -86,15 +95,18 @@ def score(
     """
     request = Request(warehouse, model, into, as_of, settings or NightConfig(), image_root, rescore, force)
     watch, notes = Stopwatch(), _Notes(say)
-    with locked(into, "riskpred score") as held, said_when_full(into), one_thread():
-        if held.took_over:
-            notes(held.took_over)
-        with Warehouse.open(warehouse, image_root) as source:
-            with watch("plan"):
-                prepared = prepare(source, request, notes)
-            return _Night(request, prepared, source, watch, notes, progress or Silent()).run(
-                held, batch_size, chunk_size
-            )
+    with told(request, watch) as teller:
+        with locked(into, "riskpred score") as held, said_when_full(into), one_thread():
+            if held.took_over:
+                notes(held.took_over)
+                teller.journal("note", code="lock_taken_over")
+            with Warehouse.open(warehouse, image_root) as source:
+                with watch("plan"):
+                    prepared = prepare(source, request, notes)
+                night = _Night(request, prepared, source, watch, notes, progress or Silent(), teller)
+                summary = night.run(held, batch_size, chunk_size)
+        teller.published(summary)
+    return replace(summary, notes=(*notes.kept, *teller.problems))
 
 
 class _Notes:
@@ -120,7 +132,9 @@ class _Night:
         watch: Stopwatch,
         notes: _Notes,
         progress: Progress,
+        teller: Teller,
     ) -> None:
+        self._teller = teller
         self._request, self._prepared, self._source = request, prepared, source
         self._watch, self._notes, self._progress = watch, notes, progress
 
@@ -133,6 +147,7 @@ class _Night:
             self._notes(f"{parts.removed:,} parts of another, unfinished night were removed")
         common = Common(night, parts.folder, parts.salt, settings.explain, batch_size, chunk_size)
         tasks = tasks_of(RISKS, prepared.to_compute, settings.part_size, night.as_of)
+        self._teller.planned(prepared, len(tasks), len(parts.finished(RISKS)))
         resumed = self._make(parts, common, tasks, "score")
         made = list(parts.finished(RISKS).values())
         self._make(parts, common, top_tasks(into, prepared.standing, made, settings.explain, night.as_of), "explain")
@@ -151,7 +166,8 @@ class _Night:
             seconds=self._watch.seconds,
             scope_flags=found.scope_flags,
             rejects=found.rejects,
-            notes=tuple(self._notes.kept),
+            drift=found.drift,
+            drift_flags=found.drift_flags,
         )
 
     def _make(self, parts: Parts, common: Common, tasks: Sequence[Task], stage: str) -> int:
@@ -162,13 +178,16 @@ class _Night:
         there = total - sum(len(task.subjects) for task in missing)
         if there:
             self._notes(f"{stage}: {there:,} of {total:,} subjects are in finished parts of an interrupted run")
-        done = there
+        done, made = there, len(tasks) - len(missing)
         self._progress.step(stage, done, total)
 
-        def on_done(more: int) -> None:
-            nonlocal done
-            done += more
-            self._progress.step(stage, done, total)
+        def on_done(more: int, part: bool) -> None:
+            nonlocal done, made
+            done, made = done + more, made + part
+            if more:
+                self._progress.step(stage, done, total)
+            if part:
+                self._teller.part_done(tasks[0].kind, made, len(tasks), done)
 
         request = self._request
         make_parts(
@@ -196,10 +215,12 @@ class _Night:
                     request.into,
                     self._prepared,
                     parts,
+                    self._source.site,
                     self._source.incomplete_images(),
                     settings,
                     self._watch,
                 )
+                self._teller.journal("gate", gate="all", passed=not found.refused)
                 if found.refused:
                     raise _Refused(found)
                 self._progress.step("verify", 1, 1)
@@ -208,6 +229,7 @@ class _Night:
             parts.remove()  # what breaks a promise must not be used again
             raise
         except _Refused as no:
+            self._teller.refused(no.found)
             with staged(request.into, settings.duckdb_memory, held=held, from_published=True) as connection:
                 write_refusal(connection, request.into, no.found.ledger, parts.salt)
             raise GateError(
