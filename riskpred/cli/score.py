@@ -133,6 +133,7 @@ def _summary(night: "NightSummary", into: Path) -> str:
         lines.append(f"  scope_flags of {with_risk} pairs with a risk: {counts}")
     if night.rejects:
         lines.append("  rejects: " + ", ".join(f"{reason} {rows:,}" for reason, rows in night.rejects.items()))
+    lines.append(f"  {night.drift}")
     lines.append(
         f"  bundle {night.ledger['bundle_name']} {night.ledger['bundle_version']}: {night.ledger['promotion']}"
     )

@@ -19,7 +19,7 @@ from riskpred.model.bundle import DEFINITIONS, load_bundle
 from riskpred.model.scope import SEEN_IN_TRAINING
 from riskpred.progress import Progress, Silent
 from riskpred.records.chunk import DAY_US, STATIC
-from riskpred.records.cohort import YEAR_DAYS, cohort_at
+from riskpred.records.cohort import REASONS, YEAR_DAYS, cohort_at
 from riskpred.records.connection import connect_readonly
 from riskpred.records.schema import check_columns, table_schema
 from riskpred.records.warehouse import Warehouse
@@ -241,7 +241,9 @@ def _since(
             cause[group.name][rows] = found.cause[group.name]
             days[group.name][rows] = found.duration_days[group.name]
         for name in why:
-            why[name][rows] = [UNLABELLED if reason is None else TODAY + reason for reason in found.reason[name]]
+            why[name][rows] = [
+            UNLABELLED if (reason := REASONS[code]) is None else TODAY + reason for code in found.reason[name].tolist()
+        ]
         done += len(chunk)
         progress.step("monitor: what followed", done, len(wanted))
     return cause, days, why

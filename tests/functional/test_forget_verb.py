@@ -67,7 +67,7 @@ def test_a_person_is_gone_everywhere_and_scored_anew_only_while_the_warehouse_ho
     assert main([*arguments, "--json"]) == 0
     out, err = capsys.readouterr()
     done = json.loads(out)
-    assert done["elsewhere"] == {f"report {night / 'report'}": 2}
+    assert done["elsewhere"] == {f"report {night / 'report'}": 2, "image cache": 0}
     assert done["rows"]["risk_scores"] > 0
     assert pseudonym not in out + err
     assert "next night scores them anew" in " ".join(done["notes"])

@@ -36,7 +36,9 @@ def test_a_night_from_the_command_line(tiny: Any, tmp_path: Path, capsys: pytest
     assert ledger["considered_pairs"] == 3 * 300
     assert ledger["risk_rows"] == _ask(into, "SELECT count(*) FROM latest_risk_scores")[0][0] > 0
     assert ledger["model_card"]
-    assert f"{ledger['scored_pairs']:,} of {ledger['eligible_pairs']:,} eligible pairs scored" in said.err
+    assert f"{ledger['scored_pairs']:,} scored and 0 carried of {ledger['eligible_pairs']:,} eligible pairs" in said.err
+    assert "\n  drift: " in said.err
+    assert "\n  bundle tiny " in said.err
     assert _ask(into, "SELECT min(risk) >= 0 AND max(risk) <= 1 FROM risk_scores") == [(True,)]
     worst = "SELECT max(-contribution) FROM explanations WHERE feature = '(unexplained)'"
     assert _ask(into, worst)[0][0] < 0.05

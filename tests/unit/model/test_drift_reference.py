@@ -34,7 +34,9 @@ def batch_of(values: Any, subject_id: Any = None) -> FeatureBatch:
     values = np.asarray(values, dtype=np.float32)
     rows = len(values)
     subjects = np.arange(rows) if subject_id is None else np.asarray(subject_id)
-    receipt = Receipt(("used",) * rows, np.ones(rows, np.int64), np.full(rows, NOW), ((),) * rows)
+    receipt = Receipt(
+        np.zeros(rows, np.int8), np.ones(rows, np.int64), np.full(rows, NOW), np.zeros((rows, 0), np.bool_), ()
+    )
     there = {"tabular": np.ones(rows, np.bool_)}
     given = TabularInput(values, np.zeros(values.shape, np.int64))
     return FeatureBatch(subjects, np.full(rows, NOW), {"tabular": given}, there, {"tabular": receipt}, ())
@@ -101,7 +103,9 @@ def test_series_and_images_are_watched_by_latest_value_and_age() -> None:
     steps[4:6] = np.nan
     time = np.array([NOW - 3 * DAY_US] * 38 + [STATIC] * 2)
     there = np.array([True] * 20 + [False] * 18 + [True] * 2)
-    receipt = Receipt(("used",) * rows, np.ones(rows, np.int64), np.full(rows, NOW), ((),) * rows)
+    receipt = Receipt(
+        np.zeros(rows, np.int8), np.ones(rows, np.int64), np.full(rows, NOW), np.zeros((rows, 0), np.bool_), ()
+    )
     batch = FeatureBatch(
         np.arange(rows),
         np.full(rows, NOW),

@@ -49,6 +49,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
             _insert(connection, "findings", given | {"confidence": 0.5})
             reject = {"run_id": run_id, "source": "images", "reason": "unreadable", "field": "path", "wanted": "PNG"}
             _insert(connection, "rejects", reject | {"row_key": image, "subject_id": subject})
+            _insert(connection, "feature_bins", {"run_id": run_id, "subject_id": subject, "bins": b"\x01\x02"})
             _insert(connection, "rejects", reject | {"row_key": image, "subject_id": None})
         connection.execute("CREATE TABLE notes_of_an_analyst (subject_id BIGINT NOT NULL, note VARCHAR)")
         connection.execute("INSERT INTO notes_of_an_analyst VALUES (?, 'x'), (?, 'y')", [PERSON, OTHER])
