@@ -25,6 +25,7 @@ from riskpred.fit.scope import learn_scope
 from riskpred.model.bundle import REFERENCE_GROUP, Bundle, Contents, load_bundle, subject_hashes, write_bundle
 from riskpred.model.layout import Layout
 from riskpred.model.manifest import refuse_target
+from riskpred.model.paths import numeric_paths
 from riskpred.model.peer import Peer
 from riskpred.model.predictions import Predictions, joined
 from riskpred.model.threads import one_thread
@@ -105,6 +106,8 @@ def _fit(
         card={
             **model_card(config, plan, fitted, found, site, created_at),
             "population": population_of(plan, config.outcomes, rows.batch, rows.cause, rows.duration_days),
+            # Cross-fitted: every row stopped or calibrated some member.
+            "numeric_paths": numeric_paths(fitted.model, data.inputs),
         },
         reference=profile,
         baseline=attribution_baselines(fitted.model, data),
