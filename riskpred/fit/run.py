@@ -32,8 +32,10 @@ from riskpred.model.bundle import (
     write_bundle,
 )
 from riskpred.model.drift_reference import CARD_KEY, learn_drift_reference
+from riskpred.model.image_fast import image_encoders
 from riskpred.model.layout import Layout
 from riskpred.model.manifest import refuse_target
+from riskpred.model.paths import numeric_paths
 from riskpred.model.peer import Peer
 from riskpred.model.predictions import Predictions, joined
 from riskpred.model.threads import one_thread
@@ -115,6 +117,8 @@ def _fit(
             **model_card(config, plan, fitted, found, site, created_at),
             "population": population_of(plan, config.outcomes, rows.batch, rows.cause, rows.duration_days),
             CARD_KEY: learn_drift_reference(plan, rows.batch).to_json(),
+            # Cross-fitted: every row stopped or calibrated some member.
+            "numeric_paths": numeric_paths(fitted.model, data.inputs, image_encoders),
         },
         reference=profile,
         baseline=attribution_baselines(fitted.model, data),

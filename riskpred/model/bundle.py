@@ -20,6 +20,7 @@ from riskpred.features.plan import FeaturePlan
 from riskpred.model.layout import Layout
 from riskpred.model.manifest import MANIFEST, dump_json, new_folder, seal, sha256, verify
 from riskpred.model.network import Sent, SentOne
+from riskpred.model.paths import FP32, Evaluator, evaluator
 from riskpred.model.peer import Peer
 from riskpred.model.predictions import Predictions
 from riskpred.model.risk import RiskModel
@@ -84,6 +85,16 @@ class Bundle(Contents):
             np.sort(self.out_of_fold.risk[per_group[group], q])
             for q, (group, _, _) in enumerate(self.model.layout.where)
         ]
+
+    @cached_property
+    def _evaluators(self) -> dict[str, Evaluator]:
+        return {}
+
+    def evaluator(self, path: str = FP32) -> Evaluator:
+        """Encoders of the model on one numeric path; made once: a bundle's weights do not change."""
+        if path not in self._evaluators:
+            self._evaluators[path] = evaluator(self.model, path)
+        return self._evaluators[path]
 
     def percentile(self, risk: NDArray[np.float64]) -> NDArray[np.float64]:
         """Share of the out-of-fold risks of that target, one per subject, that lie below. Shape: (B, Q) -> (B, Q)."""

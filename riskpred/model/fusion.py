@@ -105,12 +105,13 @@ class Fusion:
         pattern = pattern_index(present, self.modalities).numpy()
         order = np.argsort(pattern, kind="stable")
         known, begin = np.unique(pattern[order], return_index=True)
-        coefficients = np.stack([_array(sent[name].coefficients) for name in self.modalities])
-        embedding = np.stack([_array(sent[name].embedding) for name in self.modalities])
-        modalities, members, rows, _ = coefficients.shape
+        # Rows innermost: encoders of all members say it so, and nothing is moved twice.
+        coefficients = np.stack([sent[name].coefficients.detach().mT.numpy() for name in self.modalities])
+        embedding = np.stack([sent[name].embedding.detach().mT.numpy() for name in self.modalities])
+        modalities, members, _, rows = coefficients.shape
         if reference is None:  # only what is there is asked: nothing is read in its place
-            mean_coefficients = np.zeros((modalities, members, coefficients.shape[-1]))
-            mean_embedding = np.zeros((modalities, members, embedding.shape[-1]))
+            mean_coefficients = np.zeros(coefficients.shape[:3])
+            mean_embedding = np.zeros(embedding.shape[:3])
         else:
             parts = [reference[name] for name in self.modalities]
             mean_coefficients = np.stack([_array(one.coefficients)[:, 0] for one in parts])

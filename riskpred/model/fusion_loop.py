@@ -47,15 +47,15 @@ def fuse(
     """Fill `member`, risks with everything that is there, and add up `value`, each coalition's mean over members.
 
     Args:
-        coefficients, embedding: (M, R, B, G), (M, R, B, D); rows that lack the modality are not read.
+        coefficients, embedding: (M, R, G, B), (M, R, D, B); rows that lack the modality are not read.
         mean_coefficients, mean_embedding: (M, R, G), (M, R, D), the reference.
         order: (B,) rows by availability pattern.   pattern: the patterns that occur, each of
             order[begin[i]:begin[i + 1]].
         inner to target: as `Fusion` has them.
         member: (R, B, Q).   value: (2^M, B, Q) of zeros, or (0, B, Q): no coalitions are wanted.
     """
-    modalities, members, _, n_coefficients = coefficients.shape
-    n_embedding, hidden = embedding.shape[3], inner_bias.shape[1]
+    modalities, members, n_coefficients, _ = coefficients.shape
+    n_embedding, hidden = embedding.shape[2], inner_bias.shape[1]
     causes, n_intervals = years.shape
     coalitions = len(value) > 0
     own = np.zeros((modalities, n_coefficients, _BLOCK))
@@ -121,12 +121,13 @@ def fuse(
 
 @contracted
 def _take(given: _Array, rows: _Places, result: _Array) -> None:
-    """Wanted rows as columns; what is left of the block repeats the last. Shape: (B, N) -> (N, block)."""
-    for n in range(given.shape[1]):
+    """Wanted rows; what is left of the block repeats the last. Shape: (N, B) -> (N, block)."""
+    for n in range(len(given)):
+        line, wanted = given[n], result[n]
         for b in range(len(rows)):
-            result[n, b] = given[rows[b], n]
-        for b in range(len(rows), result.shape[1]):
-            result[n, b] = given[rows[len(rows) - 1], n]
+            wanted[b] = line[rows[b]]
+        for b in range(len(rows), _BLOCK):
+            wanted[b] = line[rows[len(rows) - 1]]
 
 
 @contracted

@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from riskpred.features.batch import FeatureBatch, ImageInput
+from riskpred.features.plan import ImagePlan
 from riskpred.model.image import ImageEncoder
 from riskpred.model.network import SentOne
+from riskpred.model.paths import BF16, Encoders
 from riskpred.model.risk import RiskModel
 from riskpred.model.tensors import ImageTensors
 
@@ -101,6 +103,19 @@ def fast_images(
         return _on_openvino(images, path, threads, *rest)
     why = "" if engine == "torch" else "OpenVINO is not installed (extra `speed`): "
     return _on_torch(images, path, why, *rest)
+
+
+def image_encoders(model: RiskModel, modality: str, path: str) -> tuple[Encoders, str]:
+    """`fast_images` as `paths.evaluator` wants them: for tensors that hold pixels."""
+    part = model.plan.modalities[modality]
+    assert isinstance(part, ImagePlan), modality
+    fast = fast_images(model, modality, part.size, "bf16" if path == BF16 else "fp32")
+
+    def encoded(given: ImageTensors) -> tuple[torch.Tensor, torch.Tensor]:
+        said = fast.sent(given.values.numpy())
+        return said.coefficients, said.embedding
+
+    return encoded, fast.note.rstrip(".")
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class Member(nn.Module):
 
     def __init__(self, config: NetworkConfig, plan: FeaturePlan, layout: Layout) -> None:
         super().__init__()
-        self.layout = layout
+        self.layout, self.embedding = layout, config.embedding
         self.modalities = tuple(plan.modalities)
         self.encoders = nn.ModuleDict()
         for name, part in plan.modalities.items():

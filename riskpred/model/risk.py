@@ -17,6 +17,7 @@ from riskpred.model.fusion import Fusion
 from riskpred.model.incidence import cumulative_incidence
 from riskpred.model.layout import Layout, Target, running_maximum
 from riskpred.model.network import Member, Sent, SentOne
+from riskpred.model.paths import evaluator
 from riskpred.model.tensors import ImageTensors, ModalityTensors, TabularTensors, tensors_of
 
 Z90: Final = 1.645
@@ -123,13 +124,13 @@ class RiskModel(nn.Module):
 
     def predict(self, batch: FeatureBatch, batch_size: int = 512) -> Prediction:
         """Risks with 90 % intervals; at most `batch_size` rows are in the network at a time."""
-        inputs, fusion = self.tensors(batch), Fusion.of(self)
+        inputs, encoders, fusion = self.tensors(batch), evaluator(self), Fusion.of(self)
         found = []
-        with torch.no_grad():
-            for rows in torch.split(torch.arange(len(batch)), batch_size):
-                some = {name: given.take(rows) for name, given in inputs.items()}
-                sent = self.encode(some)
-                found.append(fusion.member_risks(sent, {name: given.present for name, given in some.items()}))
+        for rows in torch.split(torch.arange(len(batch)), batch_size):
+            some = {name: given.take(rows) for name, given in inputs.items()}
+            found.append(
+                fusion.member_risks(encoders.encode(some), {name: part.present for name, part in some.items()})
+            )
         member = np.concatenate(found, axis=1) if found else np.zeros((self.members, 0, len(self.targets)))
         return self.with_interval(member)
 

@@ -10,7 +10,7 @@ _TAIL = 0.001
 """Values beyond this training quantile, at either end, count as that quantile (records hold pressures of 13,682)."""
 _BUCKET = 128
 """Rows that are padded together: rows sorted by length in buckets of this size run about 3 x as fast as padded ones."""
-_LOG_DAYS = 4.0
+LOG_DAYS = 4.0
 """Divides log(1 + days): about its spread over gaps from hours to years."""
 
 
@@ -69,7 +69,7 @@ class SeriesEncoder(nn.Module):
         seen = series.observed.float()
         values = (series.values.clamp(self.low, self.high) - self.location) / self.scale * seen
         days = torch.stack([series.gap_days, series.to_prediction_days], dim=-1).clamp_min(0.0)
-        steps = torch.cat([values, seen, torch.log1p(days) / _LOG_DAYS], dim=-1)
+        steps = torch.cat([values, seen, torch.log1p(days) / LOG_DAYS], dim=-1)
         state = self.dropout(self._last_state(steps, series.length))
         return self.to_coefficients(state).double(), self.to_embedding(state).double()
 

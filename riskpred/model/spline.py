@@ -1,6 +1,7 @@
 """Restricted cubic splines of tabular features as a standardised design matrix: the additive base reads it."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -42,6 +43,15 @@ def restricted_cubic(x: Tensor, knots: Tensor) -> Tensor:
     cube_t, cube_b, cube_e = ((u - at).clamp_min(0.0) ** 3 for at in (t, b, e))
     curved = cube_t - cube_b * (e - t) / (e - b) + cube_e * (b - t) / (e - b)
     return torch.cat([x[..., None], curved * width], dim=-1)
+
+
+class ColumnsRead(NamedTuple):
+    """Places in `TabularTensors`: columns of numeric features and those features, columns of categories and theirs."""
+
+    numeric: tuple[int, ...]
+    numeric_feature: tuple[int, ...]
+    hot: tuple[int, ...]
+    hot_feature: tuple[int, ...]
 
 
 class SplineDesign(nn.Module):
@@ -129,6 +139,16 @@ class SplineDesign(nn.Module):
     def matrix(self, values: Tensor) -> Tensor:
         """Design matrix of features with NaN for missing and category indices. Shape: (N, F) -> (N, P)."""
         return self._standardised(*expand(values.double(), self.columns))
+
+    @property
+    def columns_read(self) -> "ColumnsRead":
+        """Which columns and features its terms are of."""
+        return ColumnsRead(
+            tuple(self._numeric_columns),
+            tuple(self._numeric_features),
+            tuple(self._category_columns),
+            tuple(self._category_features),
+        )
 
     @property
     def active(self) -> Tensor:

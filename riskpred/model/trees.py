@@ -69,6 +69,10 @@ class Forest:
             nodes += len(part.column)
         return cls(*(np.concatenate([getattr(part, one.name) for part in moved]) for one in fields(cls)))
 
+    def predict(self, values: NDArray[np.float64], causes: int) -> NDArray[np.float64]:
+        """Sum over each cause's trees at each point of time. Shape: values (B, W), NaN = missing; result (B, G)."""
+        return RankedTrees.of(self, values.shape[1], causes, BASES).predict(values)
+
 
 class TreeTerm(nn.Module):
     """What the trees of one tabular modality add to the log-rates, 0 on average over training rows.
@@ -110,16 +114,25 @@ class TreeTerm(nn.Module):
     def forward(self, tabular: TabularTensors) -> Tensor:
         """Weighted output, or that of `tabular.trees` where an explanation moves along it."""
         raw = tabular.trees if tabular.trees is not None else self.raw(tabular)
-        return (raw - self.mean) * self.weight.repeat_interleave(BASES)
+        return self._weighted(raw)
 
     def raw(self, tabular: TabularTensors) -> Tensor:
         """Unweighted output of the trees. Shape: (B, G) float64; no gradient."""
+        return self._raw(self.asked(tabular))
+
+    def weighted(self, asked: NDArray[np.float64]) -> Tensor:
+        """As `forward`, of columns that were made ready by `asked`: they are the same for every member."""
+        return self._weighted(self._raw(asked))
+
+    def _weighted(self, raw: Tensor) -> Tensor:
+        return (raw - self.mean) * self.weight.repeat_interleave(BASES)
+
+    def _raw(self, asked: NDArray[np.float64]) -> Tensor:
         if not len(self.get_buffer("root")):
-            return torch.zeros(len(tabular.values), self.causes * BASES, dtype=torch.float64)
-        values = self.asked(tabular)
+            return torch.zeros(len(asked), self.causes * BASES, dtype=torch.float64)
         if self._ranked is None:
-            self._ranked = RankedTrees.of(self.forest, values.shape[1], self.causes, BASES)
-        return torch.from_numpy(self._ranked.predict(values))
+            self._ranked = RankedTrees.of(self.forest, asked.shape[1], self.causes, BASES)
+        return torch.from_numpy(self._ranked.predict(asked))
 
     def asked(self, tabular: TabularTensors) -> NDArray[np.float64]:
         """The columns that trees ask, NaN where the feature is missing. Shape: (B, W)."""

@@ -14,6 +14,9 @@ _LOG2_HIGH, _LOG2_LOW = 0.6931471803691238, 1.9082149292705877e-10
 """log 2 in two parts: the first has zeros at its end, so that whole multiples of it are exact."""
 _ROUNDS = 6755399441055744.0
 """1.5 x 2^52: a number added to it is rounded, and stands in its last bits as an integer."""
+_PER_LOG2_32, _ROUNDS_32 = np.float32(_PER_LOG2), np.float32(12582912.0)
+_LOG2_HIGH_32, _LOG2_LOW_32 = np.float32(0.693145751953125), np.float32(1.428606765330187e-06)
+"""The same three for float32."""
 _LEAST, _MOST = -708.0, 709.78
 _SMALL = 0.35
 _FROM_THERE = 20.0
@@ -55,6 +58,23 @@ def exp(x: float) -> float:
     scale = np.int64(power + np.int64(1022 << 52)).view(np.float64)
     result = 0.0 if x < _LEAST else float((1.0 + r * _expm1_per_x(r)) * scale * 2.0)
     return np.inf if x > _MOST else result
+
+
+@contracted
+def exp32(x: np.float32) -> np.float32:
+    """e to the power of a float32 between -87 and 88, as a float32."""
+    rounded = x * _PER_LOG2_32 + _ROUNDS_32
+    times = rounded - _ROUNDS_32
+    r = (x - times * _LOG2_HIGH_32) - times * _LOG2_LOW_32
+    q = np.float32(1.0 / 5040.0)
+    q = q * r + np.float32(1.0 / 720.0)
+    q = q * r + np.float32(1.0 / 120.0)
+    q = q * r + np.float32(1.0 / 24.0)
+    q = q * r + np.float32(1.0 / 6.0)
+    q = q * r + np.float32(0.5)
+    q = q * r + np.float32(1.0)
+    scale = np.int32((np.float32(rounded).view(np.int32) << np.int32(23)) + np.int32(127 << 23)).view(np.float32)
+    return np.float32((np.float32(1.0) + r * q) * scale)
 
 
 @contracted

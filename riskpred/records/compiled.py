@@ -27,14 +27,15 @@ def compiled(loop: Loop) -> Loop:
 
 
 def contracted(loop: Loop) -> Loop:
-    """As `compiled`, but a product and the sum it goes into may be rounded once, which is faster and no less exact.
+    """As `compiled`, for loops of plain arithmetic that should run several rows at a time.
 
-    Machines that can do so differ from those that cannot in the last bit of a number.
+    A product and the sum it goes into may be rounded once (machines that can do so differ from those that cannot in the
+    last bit), and a division by zero is infinite, as in numpy: a check would keep the rows apart.
     """
     try:
-        return cast(Loop, njit(cache=True, fastmath={"contract"})(loop))
+        return cast(Loop, njit(cache=True, fastmath={"contract"}, error_model="numpy")(loop))
     except RuntimeError:
-        return cast(Loop, njit(fastmath={"contract"})(loop))
+        return cast(Loop, njit(fastmath={"contract"}, error_model="numpy")(loop))
 
 
 @lru_cache(maxsize=512)

@@ -1,5 +1,6 @@
 """One encoding of a batch, and all that a night says of it: risk, interval, percentile, reference, reasons."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -7,14 +8,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from riskpred.explain.coalitions import modality_reasons
+from riskpred.explain.coalitions import ModalityReasons, modality_reasons
 from riskpred.features.batch import FeatureBatch
+from riskpred.model.paths import FP32
+from riskpred.model.risk import Prediction
 from riskpred.model.scope import Measured
+from riskpred.model.tensors import ModalityTensors
 
 if TYPE_CHECKING:
     from riskpred.model.bundle import Bundle
 
-BATCH_SIZE = 512
+BATCH_SIZE = 4096
 """Subjects in the network at a time; changes no risk beyond 1e-6."""
 
 
@@ -40,15 +44,14 @@ class Assessed:
         return np.asarray(np.isfinite(numbers).all(axis=0) & np.isfinite(self.contribution).all(axis=-1))
 
 
-def assess(bundle: "Bundle", batch: FeatureBatch, batch_size: int = BATCH_SIZE) -> Assessed:
+def assess(bundle: "Bundle", batch: FeatureBatch, batch_size: int = BATCH_SIZE, numeric_path: str = FP32) -> Assessed:
     """Risks and modality reasons of a batch; each subject is encoded once, coalitions only fuse."""
-    model = bundle.model
+    model, encoders = bundle.model, bundle.evaluator(numeric_path)
     inputs = model.tensors(batch)
     member, reference, contribution, measured = [], [], [], []
     for rows in torch.split(torch.arange(len(batch)), batch_size):
-        some = {name: given.take(rows) for name, given in inputs.items()}
-        with torch.no_grad():
-            sent = model.encode(some)
+        some = inputs if len(rows) == len(batch) else {name: given.take(rows) for name, given in inputs.items()}
+        sent = encoders.encode(some)
         measured.append(bundle.scope.measure(model.plan, some, sent, bundle.reference))
         reasons = modality_reasons(model, sent, bundle.reference, {name: given.present for name, given in some.items()})
         member.append(reasons.member)
@@ -64,3 +67,24 @@ def assess(bundle: "Bundle", batch: FeatureBatch, batch_size: int = BATCH_SIZE) 
         contribution=np.concatenate(contribution),
         measured=Measured.joined(measured),
     )
+
+
+def bare_forward(
+    bundle: "Bundle", inputs: Mapping[str, ModalityTensors], batch_size: int = BATCH_SIZE, numeric_path: str = FP32
+) -> tuple[Prediction, ModalityReasons]:
+    """What a night must at least compute of rows that are tensors in memory already: risks, intervals and reasons.
+
+    The denominator of the night's benchmark. Percentiles, scope flags and rows to write are not part of it.
+    """
+    model, encoders = bundle.model, bundle.evaluator(numeric_path)
+    found = []
+    for rows in torch.split(torch.arange(len(next(iter(inputs.values())).present)), batch_size):
+        some = {name: given.take(rows) for name, given in inputs.items()}
+        present = {name: given.present for name, given in some.items()}
+        found.append(modality_reasons(model, encoders.encode(some), bundle.reference, present))
+    reasons = ModalityReasons(
+        np.concatenate([part.member for part in found], axis=1),
+        np.concatenate([part.reference for part in found]),
+        np.concatenate([part.contribution for part in found]),
+    )
+    return model.with_interval(reasons.member), reasons

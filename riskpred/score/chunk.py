@@ -1,5 +1,6 @@
 """One chunk of subjects, judged: who is eligible, what was computed for whom, and what became of each pair."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from riskpred.features.batch import NO_USABLE_INPUT, FeatureBatch
 from riskpred.features.build import build
 from riskpred.features.change import valid_until
+from riskpred.features.image import ImageSource
 from riskpred.model.scope import FLAGS
 from riskpred.records.chunk import STATIC, SubjectChunk
 from riskpred.records.cohort import REASONS, ages_years, cohort, rows_at
@@ -69,9 +71,10 @@ def judge_chunk(
     latest_valid: int | NDArray[np.int64],
     watch: Stopwatch,
     batch_size: int = BATCH_SIZE,
+    images: Mapping[str, ImageSource] | None = None,
 ) -> Judged:
     """Cohort, features and risks of one chunk at `as_of`; `latest_valid` bounds valid_until (UTC microseconds,
-    of everyone or of each subject)."""
+    of everyone or of each subject). `images`: who encodes images as they are read; None = they come as pixels."""
     outcomes = bundle.config.outcomes
     names = list(outcomes.outcomes)
     with watch("cohort"):
@@ -90,7 +93,7 @@ def judge_chunk(
     if len(some):
         with watch("features"):
             eligible_rows = rows_at(rows, some)
-            batch = build(chunk, eligible_rows, bundle.plan, warehouse.image_root)
+            batch = build(chunk, eligible_rows, bundle.plan, warehouse.image_root, images)
             change[some] = valid_until(chunk, eligible_rows, bundle.plan)
         with watch("model"):
             assessed = assess(bundle, batch, batch_size)

@@ -3,7 +3,7 @@
 A part holds every row of its subjects, so that parts can be lost and made again, and joined in any order.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from riskpred.explain.reasons import modality_rows
 from riskpred.explain.subjects import explain_batch
+from riskpred.features.image import ImageSource
 from riskpred.features.plan import FeaturePlan, ImagePlan
 from riskpred.model.drift_reference import drift_reference_of
 from riskpred.records.warehouse import Warehouse
@@ -70,10 +71,19 @@ class Common:
 
 
 class Maker:
-    """Makes parts with one bundle and one open warehouse."""
+    """Makes parts with one bundle and one open warehouse.
 
-    def __init__(self, bundle: "Bundle", source: Warehouse, common: Common) -> None:
-        self._bundle, self._source, self._common = bundle, source, common
+    Args: images: by modality, who encodes its images as they are read; None = the model, from pixels.
+    """
+
+    def __init__(
+        self,
+        bundle: "Bundle",
+        source: Warehouse,
+        common: Common,
+        images: Mapping[str, ImageSource] | None = None,
+    ) -> None:
+        self._bundle, self._source, self._common, self._images = bundle, source, common, images
         self._chunk_size = affordable(bundle.plan, common.chunk_size)
         self._batch_size = affordable(bundle.plan, common.batch_size)
         self._drift = drift_reference_of(bundle)
@@ -124,7 +134,9 @@ class Maker:
             if chunk is None:
                 return
             until = latest_valid(self._common.night, chunk.subject_id)
-            yield judge_chunk(self._bundle, self._source, chunk, task.moment, until, watch, self._batch_size)
+            # Reasons are told of pixels.
+            images = self._images if task.kind == RISKS else None
+            yield judge_chunk(self._bundle, self._source, chunk, task.moment, until, watch, self._batch_size, images)
 
     def _rows(self, judged: Judged) -> Iterator[tuple[str, pa.Table]]:
         night, bundle = self._common.night, self._bundle

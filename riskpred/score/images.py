@@ -14,11 +14,12 @@ from riskpred.imaging.decode import DECODER_CRASHED, DecodePool, Wanted
 from riskpred.imaging.paths import ImageProblem
 from riskpred.imaging.prepare import Prepared
 from riskpred.imaging.versions import decoder_version
+from riskpred.model.bundle import Bundle
 from riskpred.model.image_fast import BLOCK, FastImages, NumericPath, encoder_hash, fast_images
 from riskpred.model.risk import RiskModel
 from riskpred.model.tensors import image_moments
 from riskpred.records.chunk import ImageRow, SubjectChunk
-from riskpred.score.image_cache import ImageCache, Known, cache_path
+from riskpred.score.image_cache import KEEP_DAYS, ImageCache, Known, cache_path
 
 _NOT_OF_THE_BYTES = frozenset(("path_refused", "file_missing", "file_too_large", DECODER_CRASHED))
 """Reasons that another look may not find again: never kept."""
@@ -135,6 +136,12 @@ class CachedImages:
             self._cache.learn(self._encoder, row, content, result)
 
 
+def images_path(bundle: Bundle, permitted: str) -> str:
+    """The numeric path that a night with this bundle takes on this machine, where the card permits `permitted`."""
+    with NightImages(bundle.model, None, "bf16" if permitted == "bf16" else "fp32", workers=0) as images:
+        return images.numeric_path
+
+
 class NightImages:
     """The image modalities of a night: `sources` for `features.build`, closed (and the cache written) with the block.
 
@@ -151,10 +158,11 @@ class NightImages:
         path: NumericPath = "bf16",
         workers: int | None = None,
         engine: str | None = None,
+        cache_days: int = KEEP_DAYS,
     ) -> None:
         plans = {name: part for name, part in model.plan.modalities.items() if isinstance(part, ImagePlan)}
         self.pool = DecodePool(workers)
-        self._cache = None if scores is None or not plans else ImageCache(cache_path(scores))
+        self._cache = None if scores is None or not plans else ImageCache(cache_path(scores), cache_days)
         self.fast = {name: fast_images(model, name, part.size, path, engine) for name, part in plans.items()}
         decoder = decoder_version()
         self.sources = {

@@ -4,7 +4,7 @@ import ctypes
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from riskpred.errors import OutputError
+from riskpred.features.image import ImageSource
 from riskpred.model.bundle import load_bundle
 from riskpred.model.threads import one_thread
 from riskpred.records.warehouse import Warehouse
@@ -39,6 +40,7 @@ def make_parts(
     source: Warehouse,
     place: Place,
     common: Common,
+    images: Mapping[str, ImageSource],
     tasks: Sequence[Task],
     workers: int,
     on_done: OnDone,
@@ -48,7 +50,8 @@ def make_parts(
 
     Raises: OutputError, when the system killed worker processes twice (no memory left).
     """
-    if min(workers, len(tasks)) > 1:
+    # Where there are images, decoding is most of the work and has processes of its own; one cache, one who writes it.
+    if not images and min(workers, len(tasks)) > 1:
         left = _in_processes(place, common, tasks, min(workers, len(tasks)), on_done)
         if not left:
             return
@@ -61,7 +64,7 @@ def make_parts(
                 do="free memory or lower part_size, then run again: finished parts are kept",
             )
         return
-    maker = Maker(bundle, source, common)
+    maker = Maker(bundle, source, common, images)
     with one_thread():
         for task in tasks:
             before = 0

@@ -242,8 +242,9 @@ def _since(
             days[group.name][rows] = found.duration_days[group.name]
         for name in why:
             why[name][rows] = [
-            UNLABELLED if (reason := REASONS[code]) is None else TODAY + reason for code in found.reason[name].tolist()
-        ]
+                UNLABELLED if (reason := REASONS[code]) is None else TODAY + reason
+                for code in found.reason[name].tolist()
+            ]
         done += len(chunk)
         progress.step("monitor: what followed", done, len(wanted))
     return cause, days, why

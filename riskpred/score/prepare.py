@@ -13,9 +13,11 @@ from riskpred.config.night import NightConfig
 from riskpred.errors import OutputError
 from riskpred.features.fits import check_fits
 from riskpred.model.bundle import load_bundle
+from riskpred.model.paths import permitted_path
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.carry import Standing, standing
-from riskpred.score.plan import NUMERIC_PATH, Night, plan_night
+from riskpred.score.images import images_path
+from riskpred.score.plan import Night, plan_night
 from riskpred.score.promotion import Promotion, judge_promotion
 
 if TYPE_CHECKING:
@@ -82,7 +84,8 @@ def prepare(source: Warehouse, request: Request, say: Callable[[str], None]) -> 
     promotion = judge_promotion(bundle, settings.promotion, request.force, source.site)
     if promotion.forced:
         say(promotion.text)
-    night = plan_night(source, bundle, request.as_of, NUMERIC_PATH, settings.max_score_age_days)
+    path = images_path(bundle, permitted_path(bundle, settings.numeric_path))
+    night = plan_night(source, bundle, request.as_of, path, settings.max_score_age_days)
     subject_id, digest = source.subject_digests()
     found = standing(request.into, night, subject_id, digest)
     if request.rescore:

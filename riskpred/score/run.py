@@ -1,11 +1,12 @@
 """The night: plan, make the parts that are missing, then assemble, verify, and publish by an atomic swap."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from riskpred.config.night import NightConfig
 from riskpred.errors import GateError
+from riskpred.features.image import ImageSource
 from riskpred.model.threads import one_thread
 from riskpred.progress import Progress, Silent
 from riskpred.records.publish import Held, locked, said_when_full, staged
@@ -13,6 +14,7 @@ from riskpred.records.warehouse import Warehouse
 from riskpred.score.assemble import Assembled, assemble, write_refusal
 from riskpred.score.assess import BATCH_SIZE
 from riskpred.score.compute import CHUNK_SIZE, REASONS, RISKS, Common, Task, tasks_of
+from riskpred.score.images import NightImages
 from riskpred.score.ledger import Ledger
 from riskpred.score.local import Place, make_parts
 from riskpred.score.parts import Parts, parts_folder
@@ -148,9 +150,18 @@ class _Night:
         common = Common(night, parts.folder, parts.salt, settings.explain, batch_size, chunk_size)
         tasks = tasks_of(RISKS, prepared.to_compute, settings.part_size, night.as_of)
         self._teller.planned(prepared, len(tasks), len(parts.finished(RISKS)))
-        resumed = self._make(parts, common, tasks, "score")
+        with self._images() as images:
+            resumed = self._make(parts, common, tasks, "score", images.sources)
+        for said in images.notes:
+            self._notes(said)
+        if (found := images.counts).cached or found.decoded:
+            self._notes(
+                f"images: {found.cached:,} known from earlier nights, {found.decoded:,} read, {found.rejected:,} refused"
+            )
         made = list(parts.finished(RISKS).values())
-        self._make(parts, common, top_tasks(into, prepared.standing, made, settings.explain, night.as_of), "explain")
+        self._make(
+            parts, common, top_tasks(into, prepared.standing, made, settings.explain, night.as_of), "explain", {}
+        )
         for about in (*made, *parts.finished(REASONS).values()):
             self._watch.add(about["seconds"])
         found = self._publish(held, parts)
@@ -170,7 +181,24 @@ class _Night:
             drift_flags=found.drift_flags,
         )
 
-    def _make(self, parts: Parts, common: Common, tasks: Sequence[Task], stage: str) -> int:
+    def _images(self) -> NightImages:
+        request, settings = self._request, self._request.settings
+        return NightImages(
+            self._prepared.bundle.model,
+            request.into if settings.images.cache else None,
+            "bf16" if self._prepared.night.numeric_path == "bf16" else "fp32",
+            settings.decode_worker_count,
+            cache_days=settings.images.cache_days,
+        )
+
+    def _make(
+        self,
+        parts: Parts,
+        common: Common,
+        tasks: Sequence[Task],
+        stage: str,
+        images: Mapping[str, ImageSource],
+    ) -> int:
         """Make the parts that are not there; how many subjects were there already."""
         finished = parts.finished(tasks[0].kind) if tasks else {}
         missing = [task for task in tasks if task.number not in finished]
@@ -195,6 +223,7 @@ class _Night:
             self._source,
             Place(request.warehouse, request.model, request.image_root),
             common,
+            images,
             missing,
             request.settings.worker_count,
             on_done,

@@ -244,21 +244,25 @@ def test_validity_ends_with_the_window_or_after_thirty_days(
 
 
 def test_a_risk_that_is_not_finite_costs_that_subject_alone(
-    tmp_path: Path, small_hospital: Any, night: Night, rows: Rows, random_bundle: Night
+    tmp_path: Path,
+    small_hospital: Any,
+    night: Night,
+    rows: Rows,
+    random_bundle: Night,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import torch
 
-    bundle = random_bundle(9)
+    from riskpred.model.paths import Evaluator
 
-    class Broken(type(bundle.model)):  # type: ignore[misc]
-        def encode(self, inputs: Any) -> Any:
-            sent = super().encode(inputs)
-            if "tabular" in inputs:
-                age = inputs["tabular"].values[:, 0]
-                sent["tabular"].coefficients[:, age == age.max()] = torch.nan
-            return sent
+    bundle, encode = random_bundle(9), Evaluator.encode
 
-    bundle.model.__class__ = Broken
+    def broken(self: Evaluator, inputs: Any) -> Any:
+        sent, age = encode(self, inputs), inputs["tabular"].values[:, 0]
+        sent["tabular"].coefficients[:, age == age.max()] = torch.nan
+        return sent
+
+    monkeypatch.setattr(Evaluator, "encode", broken)
     into = tmp_path / "scores.duckdb"
     summary = night(small_hospital.write("w.duckdb"), into, bundle=bundle, explain=0)
     lost = rows(into, "SELECT DISTINCT subject_id FROM eligibility WHERE reason = 'non_finite_risk'")

@@ -1,0 +1,210 @@
+"""Numeric paths: which arithmetic the encoders run in, why, and how far its risks lie from those of fp32.
+
+fp32 is exact to rounding and always permitted. Any other path must have been measured at `fit` on the rows of the
+fit: the bundle's card says so, and a night uses no path that moved a risk by more than `MOST_DIFFERENCE`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import torch
+from torch import Tensor
+
+from riskpred.errors import BundleError
+from riskpred.model.fusion import Fusion
+from riskpred.model.image import ImageEncoder
+from riskpred.model.network import Sent, SentOne
+from riskpred.model.series import SeriesEncoder
+from riskpred.model.stacked_series import StackedSeries
+from riskpred.model.stacked_tabular import StackedTabular
+from riskpred.model.tabular import TabularEncoder
+from riskpred.model.tensors import ImageTensors, ModalityTensors
+
+if TYPE_CHECKING:
+    from riskpred.model.bundle import Bundle
+    from riskpred.model.risk import RiskModel
+
+FP32: Final = "fp32"
+BF16: Final = "bf16"
+PATHS: Final = (FP32, BF16)
+"""Paths that `evaluator` can build, the exact one first."""
+AUTO: Final = "auto"
+MOST_DIFFERENCE: Final = 0.001
+"""Largest difference of any risk to fp32 on a path that is permitted."""
+
+_IMAGES_AT_ONCE = 64
+_ROWS_AT_ONCE = 2048
+
+Encoders: TypeAlias = Callable[[Any], tuple[Tensor, Tensor]]
+"""All members' encoders of a modality: tensors of rows that have it -> coefficients (R, B, G), embedding (R, B, D)."""
+MakeImageEncoders: TypeAlias = Callable[["RiskModel", str, str], tuple[Encoders, str]]
+"""(model, modality, path) -> encoders of that image modality, and one sentence on what they run on."""
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Encodes rows for all members at once, without a gradient.
+
+    why: one sentence per modality on what its encoders run on, and why on nothing faster.
+    sizes: R, G, D.
+    """
+
+    path: str
+    why: tuple[str, ...]
+    encoders: Mapping[str, Encoders]
+    sizes: tuple[int, int, int]
+
+    def encode(self, inputs: Mapping[str, ModalityTensors]) -> Sent:
+        """As `RiskModel.encode`: (R, B, G) and (R, B, D), 0 where a row lacks the modality."""
+        with torch.no_grad():
+            return {name: self._one(self.encoders[name], given) for name, given in inputs.items()}
+
+    def _one(self, encoders: Encoders, given: ModalityTensors) -> SentOne:
+        if isinstance(given, ImageTensors) and given.sent is not None:  # (B, R, G + D), encoded as they were read
+            said = given.sent.double().transpose(0, 1)
+            return SentOne(said[:, :, : self.sizes[1]], said[:, :, self.sizes[1] :])
+        here, rows = given.present.nonzero()[:, 0], len(given.present)
+        if rows and len(here) == rows:
+            return SentOne(*encoders(given))
+        members, *wide = self.sizes
+        # Rows innermost, as fusion reads them.
+        empty = [torch.zeros(members, size, rows, dtype=torch.float64) for size in wide]
+        if len(here):
+            for whole, part in zip(empty, encoders(given.take(here)), strict=True):
+                whole.index_copy_(2, here, part.mT)
+        return SentOne(*(whole.mT for whole in empty))
+
+
+def evaluator(model: "RiskModel", path: str = FP32, images: MakeImageEncoders | None = None) -> Evaluator:
+    """The fastest encoders of a model on one path, with the weights it has now.
+
+    Tabular and series encoders run stacked and compiled on the processor (on the first CUDA device, series and images
+    do, by torch). Images are encoded by `images`, else by torch.
+    """
+    assert path in PATHS, path
+    made: dict[str, Encoders] = {}
+    why: list[str] = []
+    for name in model.modalities:
+        each = [model.member(r).encoders[name] for r in range(model.members)]
+        tabular = [one for one in each if isinstance(one, TabularEncoder)]
+        series = [one for one in each if isinstance(one, SeriesEncoder)]
+        if tabular:
+            made[name] = StackedTabular.of(tabular, torch.bfloat16 if path == BF16 else torch.float32)
+            said = (
+                "all members at once; products in bf16, which is no faster than fp32 at this size"
+                if path == BF16
+                else "all members at once, in fp32: bf16 was no faster, torch.compile would need a compiler"
+            )
+        elif series and not torch.cuda.is_available():
+            made[name] = StackedSeries.of(series)
+            said = (
+                "all members at once, rows by length, in fp32: gates take longer than products, so bf16 gains nothing"
+            )
+        elif series:
+            made[name], said = (
+                _on_device(each, torch.device("cuda"), _ROWS_AT_ONCE),
+                "by torch on the CUDA device, fp32",
+            )
+        elif images is not None:
+            made[name], said = images(model, name, path)
+        else:
+            made[name], said = _images(each, path)
+        why.append(f"{name}: {said}.")
+    return Evaluator(path, tuple(why), made, (model.members, model.layout.coefficients, model.member(0).embedding))
+
+
+def agreement(
+    model: "RiskModel",
+    inputs: Mapping[str, ModalityTensors],
+    path: str,
+    images: MakeImageEncoders | None = None,
+) -> float:
+    """Largest absolute difference of any row's risk (mean over members, 0 to 1) on a path to that on fp32."""
+    exact, other = evaluator(model), evaluator(model, path, images)
+    fusion, farthest = Fusion.of(model), 0.0
+    rows_in_all = len(next(iter(inputs.values())).present)
+    for rows in torch.split(torch.arange(rows_in_all), _ROWS_AT_ONCE):
+        some = {name: given.take(rows) for name, given in inputs.items()}
+        present = {name: given.present for name, given in some.items()}
+        one, two = (fusion.member_risks(each.encode(some), present).mean(axis=0) for each in (exact, other))
+        farthest = max(farthest, float(abs(one - two).max(initial=0.0)))
+    return farthest
+
+
+def numeric_paths(
+    model: "RiskModel", inputs: Mapping[str, ModalityTensors], images: MakeImageEncoders | None = None
+) -> dict[str, dict[str, Any]]:
+    """For the card: per path other than fp32 the largest difference over these rows, and whether it may be used."""
+    found = {}
+    for path in PATHS[1:]:
+        largest = agreement(model, inputs, path, images)
+        found[path] = {
+            "largest_difference": largest,
+            "rows": len(next(iter(inputs.values())).present),
+            "permitted": largest <= MOST_DIFFERENCE,
+        }
+    return found
+
+
+def permitted_path(bundle: "Bundle", wanted: str = AUTO) -> str:
+    """The path that a night with this bundle takes.
+
+    auto: bf16 where there are images, whose encoders it speeds up, and the card permits it; else fp32, which is as fast
+    for tables and series.
+
+    Raises: BundleError, when a path is asked for that the card does not permit.
+    """
+    card = bundle.card.get("numeric_paths", {})
+    model = bundle.model
+    if wanted == AUTO:
+        pictures = any(isinstance(one, ImageEncoder) for one in model.member(0).encoders.values())
+        return BF16 if pictures and card.get(BF16, {}).get("permitted") is True else FP32
+    if wanted == FP32 or (wanted in PATHS and card.get(wanted, {}).get("permitted") is True):
+        return wanted
+    measured = card.get(wanted)
+    raise BundleError(
+        f"{bundle.path}: the numeric path {wanted} is not permitted.",
+        wanted=f"a path whose risks `fit` found within {MOST_DIFFERENCE} of fp32",
+        got=(
+            f"a largest difference of {measured['largest_difference']:.4f} in {measured['rows']:,} rows"
+            if measured is not None
+            else "no such measurement in the bundle's card"
+        ),
+        do="use numeric_path auto or fp32, or fit again with this release",
+    )
+
+
+def _images(each: Sequence[torch.nn.Module], path: str) -> tuple[Encoders, str]:
+    """Image encoders by torch, as they are; in bf16 under autocast."""
+    if torch.cuda.is_available():
+        return _on_device(each, torch.device("cuda"), _IMAGES_AT_ONCE, path == BF16), f"by torch on CUDA, {path}"
+    return _on_device(each, torch.device("cpu"), _IMAGES_AT_ONCE, path == BF16), f"by torch, {path}"
+
+
+def _on_device(each: Sequence[torch.nn.Module], device: torch.device, at_once: int, reduced: bool = False) -> Encoders:
+    """Members' own encoders, one after the other, on a device; what they say comes back to the processor."""
+    there = [deepcopy(one).to(device) if device.type != "cpu" else one for one in each]
+
+    def encoded(given: ModalityTensors) -> tuple[Tensor, Tensor]:
+        parts = []
+        for rows in torch.split(torch.arange(len(given.present)), at_once):
+            some = _moved(given.take(rows), device)
+            # TensorFloat-32 is not fp32.
+            with (
+                torch.autocast(device.type, torch.bfloat16, enabled=reduced),
+                torch.backends.cudnn.flags(allow_tf32=False),
+            ):
+                parts.append([tuple(part.cpu().double() for part in one(some)) for one in there])
+        return tuple(  # type: ignore[return-value]
+            torch.stack([torch.cat([part[r][i] for part in parts]) for r in range(len(there))]) for i in range(2)
+        )
+
+    return encoded
+
+
+def _moved(given: ModalityTensors, device: torch.device) -> ModalityTensors:
+    tensors = {one.name: getattr(given, one.name) for one in fields(given)}
+    moved: dict[str, Any] = {name: part if part is None else part.to(device) for name, part in tensors.items()}
+    return type(given)(**moved)

@@ -1,0 +1,159 @@
+"""The tabular encoders of all members in one pass: spline terms compiled, trees in step, TabM as a few products.
+
+The same arithmetic as `TabularEncoder`, for risks without a gradient. TabM scales its input and output for each of its
+k copies; both scalings are put into the weights once, so that a layer is one product. Rows lie innermost.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from tabm import LinearBatchEnsemble
+from torch import Tensor
+
+from riskpred.model.layout import BASES
+from riskpred.model.stacked_spline import StackedSpline
+from riskpred.model.tabular import TabularEncoder
+from riskpred.model.tensors import TabularTensors
+
+_BLOCK = 256
+"""Rows that go through the layers together: about a megabyte of hidden numbers."""
+
+
+@dataclass(frozen=True)
+class StackedTabular:
+    """R members' encoders; k copies of TabM in each, width H, I inputs of TabM, N numeric features, F features.
+
+    Shape:
+        location, scale, low, high: (R, N, 1), float32.   frequency: (R, N, 16, 1).
+        embed: (R N, 8, 32) and its bias (R N, 8, 1).
+        first: (R, k H, I) and bias (R, k H, 1).   deeper: (R k, H, H) each, and biases (R k, H, 1).
+        outer: (R, G + D, k H), divided by k; its bias (R, G + D, 1).
+    The products are computed in the type of `first`; all before and the sums after them are float32.
+    """
+
+    encoders: tuple[TabularEncoder, ...]
+    terms: StackedSpline
+    location: Tensor
+    scale: Tensor
+    low: Tensor
+    high: Tensor
+    frequency: Tensor
+    embed: tuple[Tensor, Tensor] | None
+    first: tuple[Tensor, Tensor]
+    deeper: tuple[tuple[Tensor, Tensor], ...]
+    outer: tuple[Tensor, Tensor]
+    numeric: Tensor
+    numeric_feature: Tensor
+    hot: Tensor
+
+    @classmethod
+    def of(cls, encoders: Sequence[TabularEncoder], dtype: torch.dtype = torch.float32) -> "StackedTabular":
+        """Weights of encoders as they are now; dtype: of the products."""
+        one = encoders[0]
+        layers = [[block[0] for block in encoder.backbone.blocks] for encoder in encoders]
+        read = one.design.columns_read
+
+        def stacked(parts: Sequence[Tensor]) -> Tensor:
+            return torch.stack([part.detach() for part in parts])
+
+        frequency, embed = torch.zeros(len(encoders), 0, 1, 1), None
+        embeddings = [encoder.embed for encoder in encoders if encoder.embed is not None]
+        if embeddings:
+            frequency = 2 * math.pi * stacked([part.periodic.weight for part in embeddings])[..., None]
+            embed = (
+                stacked([part.linear.weight for part in embeddings]).flatten(0, 1).mT.contiguous(),
+                stacked([part.linear.bias for part in embeddings]).flatten(0, 1)[..., None],
+            )
+        with torch.no_grad():
+            weights = [
+                (
+                    torch.stack([_scaled(member[depth]) for member in layers]),
+                    torch.stack([member[depth].bias for member in layers])[..., None],
+                )
+                for depth in range(len(layers[0]))
+            ]
+            outer = (
+                torch.cat(
+                    [
+                        stacked([_flat(encoder.to_coefficients.weight) for encoder in encoders]),
+                        stacked([encoder.to_embedding.weight.repeat(1, encoder.members) for encoder in encoders]),
+                    ],
+                    dim=1,
+                )
+                / one.members
+            )
+            outer_bias = torch.cat(
+                [
+                    stacked([encoder.to_coefficients.bias.mean(0) for encoder in encoders]),
+                    stacked([encoder.to_embedding.bias for encoder in encoders]),
+                ],
+                dim=1,
+            )
+        first, deeper = weights[0], weights[1:]
+        return cls(
+            encoders=tuple(encoders),
+            terms=StackedSpline.of([one.design for one in encoders], [one.spline_weight for one in encoders]),
+            location=stacked([encoder.location for encoder in encoders])[..., None],
+            scale=stacked([encoder.scale for encoder in encoders])[..., None],
+            low=stacked([encoder.design.low.float() for encoder in encoders])[..., None],
+            high=stacked([encoder.design.high.float() for encoder in encoders])[..., None],
+            frequency=frequency,
+            embed=embed,
+            first=(first[0].flatten(1, 2).to(dtype), first[1].flatten(1, 2)),
+            deeper=tuple((w.flatten(0, 1).to(dtype), bias.flatten(0, 1)) for w, bias in deeper),
+            outer=(outer.to(dtype), outer_bias[..., None]),
+            numeric=torch.tensor(read.numeric, dtype=torch.int64),
+            numeric_feature=torch.tensor(read.numeric_feature, dtype=torch.int64),
+            hot=torch.tensor(read.hot, dtype=torch.int64),
+        )  # fmt: skip
+
+    def __call__(self, tabular: TabularTensors) -> tuple[Tensor, Tensor]:
+        """Shape: B rows -> coefficients (R, B, G), embedding (R, B, D), float64."""
+        rows = len(tabular.values)
+        said = [self._residual(tabular.values[some], tabular.observed[some]) for some in _blocks(rows)]
+        coefficients = self.encoders[0].trees.causes * BASES
+        whole = torch.cat(said, dim=-1).double()
+        whole[:, :coefficients] += self.terms(tabular).repeat_interleave(BASES, dim=1)
+        asked = self.encoders[0].trees.asked(tabular)
+        for own, encoder in zip(whole, self.encoders, strict=True):
+            own[:coefficients] += encoder.trees.weighted(asked).T
+        return whole[:, :coefficients].mT, whole[:, coefficients:].mT
+
+    def _residual(self, values: Tensor, observed: Tensor) -> Tensor:
+        """What TabM says. Shape: (B, W), (B, F) -> (R, G + D, B) float32."""
+        members, rows = len(self.location), len(values)
+        dtype = self.first[0].dtype
+        seen = observed.T.float()
+        parts = [values.T[self.hot].expand(members, -1, -1), (1.0 - seen).expand(members, -1, -1)]
+        if self.embed is not None:
+            raw = torch.minimum(torch.maximum(values.T[self.numeric], self.low), self.high)
+            standard = (raw - self.location) / self.scale * seen[self.numeric_feature]
+            angle = self.frequency * standard[:, :, None]
+            waves = torch.cat([angle.cos(), angle.sin()], dim=2).flatten(0, 1)
+            parts.insert(0, torch.baddbmm(self.embed[1], self.embed[0], waves).view(members, -1, rows))
+        hidden = _activated(torch.cat(parts, dim=1).to(dtype), *self.first)
+        for weight, bias in self.deeper:
+            hidden = _activated(hidden.view(len(weight), -1, rows), weight, bias)
+        weight, bias = self.outer
+        return torch.bmm(weight, hidden.view(members, -1, rows)).float() + bias
+
+
+def _blocks(rows: int) -> list[slice]:
+    return [slice(start, start + _BLOCK) for start in range(0, max(rows, 1), _BLOCK)]
+
+
+def _activated(given: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return torch.nn.functional.silu(torch.bmm(weight, given).add_(bias), inplace=True)
+
+
+def _scaled(layer: LinearBatchEnsemble) -> Tensor:
+    """Weight of each copy with both its scalings, (k, H, I): (x r) W^T s = x (s W r)^T."""
+    scaled: Tensor = layer.s[:, :, None] * layer.weight[None] * layer.r[:, None, :]
+    return scaled
+
+
+def _flat(weight: Tensor) -> Tensor:
+    """(k, H, G) -> (G, k H)."""
+    return weight.permute(2, 0, 1).flatten(1)
