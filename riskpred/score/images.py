@@ -191,6 +191,8 @@ class NightImages:
     def counts(self) -> Counts:
         """Over all modalities."""
         each = [source.counts for source in self.sources.values()]
+        if not each:
+            return Counts()
         return Counts(*(sum(values) for values in zip(*((c.cached, c.decoded, c.rejected) for c in each), strict=True)))
 
     def close(self) -> None:

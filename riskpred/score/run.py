@@ -154,14 +154,12 @@ class _Night:
             resumed = self._make(parts, common, tasks, "score", images.sources)
         for said in images.notes:
             self._notes(said)
-        if (found := images.counts).cached or found.decoded:
-            self._notes(
-                f"images: {found.cached:,} known from earlier nights, {found.decoded:,} read, {found.rejected:,} refused"
-            )
+        seen = images.counts
+        if seen.cached or seen.decoded:
+            self._notes(f"images: {seen.cached:,} known from earlier nights, {seen.decoded:,} read")
         made = list(parts.finished(RISKS).values())
-        self._make(
-            parts, common, top_tasks(into, prepared.standing, made, settings.explain, night.as_of), "explain", {}
-        )
+        reasons = top_tasks(into, prepared.standing, made, settings.explain, night.as_of)
+        self._make(parts, common, reasons, "explain", {})
         for about in (*made, *parts.finished(REASONS).values()):
             self._watch.add(about["seconds"])
         found = self._publish(held, parts)

@@ -21,7 +21,7 @@ def night(
         monkeypatch.setattr("riskpred.score.prepare.load_bundle", lambda _: bundle)
         monkeypatch.setattr("riskpred.score.explain_run.load_bundle", lambda _: bundle)
         changed = {name: options.pop(name) for name in list(options) if name in NightConfig.model_fields}
-        settings = NightConfig().overridden(**{"explain": 5, "workers": 1} | changed)
+        settings = NightConfig().overridden(**{"explain": 5, "workers": 1, "images": {"cache": False}} | changed)
         return score(warehouse, Path("bundle"), into, settings=settings, **{"as_of": as_of_us, "force": True} | options)
 
     return run
