@@ -61,6 +61,7 @@ class Undisturbed:
 
 
 def attack(
+    warm: Warm,
     warehouse: Path,
     bundle: Path,
     folder: Path,
@@ -77,18 +78,17 @@ def attack(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     draw, done = random.Random(seed), []
-    with Warm(folder / "said") as warm:
-        (folder / "place").mkdir()
-        yesterday, scores = folder / "yesterday.duckdb", folder / "place" / "scores.duckdb"
-        words = ["score", warehouse, "--model", bundle, "--explain", "20"]
-        _expect_done(warm.run([*words, "--into", yesterday, "--as-of", days[0]]))
-        tonight = [*words, "--into", scores, "--as-of", days[1]]
-        undisturbed = _undisturbed(warm, tonight, yesterday, scores)
-        for number in range(kills):
-            late = number >= kills - publishing
-            # Just short of the end: a kill that comes too late tries nothing.
-            after = 0.97 * draw.uniform(0, undisturbed.publish_s if late else undisturbed.whole_s)
-            done.append(_one(warm, tonight, yesterday, scores, undisturbed, late, after))
+    (folder / "place").mkdir()
+    yesterday, scores = folder / "yesterday.duckdb", folder / "place" / "scores.duckdb"
+    words = ["score", warehouse, "--model", bundle, "--explain", "20"]
+    _expect_done(warm.run([*words, "--into", yesterday, "--as-of", days[0]]))
+    tonight = [*words, "--into", scores, "--as-of", days[1]]
+    undisturbed = _undisturbed(warm, tonight, yesterday, scores)
+    for number in range(kills):
+        late = number >= kills - publishing
+        # Just short of the end: a kill that comes too late tries nothing.
+        after = 0.97 * draw.uniform(0, undisturbed.publish_s if late else undisturbed.whole_s)
+        done.append(_one(warm, tonight, yesterday, scores, undisturbed, late, after))
     return done
 
 
@@ -193,8 +193,10 @@ def _expect_done(child: Child) -> None:
 def measure(warehouse: Path, bundle: Path, work: Path, kills: int = 60, publishing: int = 10) -> dict[str, object]:
     """The part `kills` of the benchmark."""
     began = time.monotonic()
-    done = attack(warehouse, bundle, work / f"kills-{os.getpid()}", kills, publishing)
-    shutil.rmtree(work / f"kills-{os.getpid()}")
+    folder = work / f"kills-{os.getpid()}"
+    with Warm(folder / "said") as warm:
+        done = attack(warm, warehouse, bundle, folder / "nights", kills, publishing)
+    shutil.rmtree(folder)
     failed = [
         f"{'publishing' if k.publishing else 'any moment'} + {k.after_s:.2f} s: {k}" for k in done if not k.survived
     ]

@@ -109,16 +109,16 @@ class Warm:
         self._process.stdout.close()
         self._process.wait()
 
-    def start(self, verb: Sequence[str | Path], file_bytes: int | None = None) -> Child:
-        """Start a verb. `file_bytes`: no file that it writes may grow beyond that."""
+    def start(self, verb: Sequence[str | Path], file_bytes: int | None = None, err: Path | None = None) -> Child:
+        """Start a verb. `file_bytes`: no file that it writes may grow beyond that; `err`: where its stderr goes."""
         self._number += 1
-        out, err = (self._work / f"{self._number}.{name}" for name in ("out", "err"))
+        out, err = self._work / f"{self._number}.out", err or self._work / f"{self._number}.err"
         asked = {"start": list(map(str, verb)), "out": str(out), "err": str(err), "file_bytes": file_bytes}
         return Child(self, self.ask(asked), out, err)
 
-    def run(self, verb: Sequence[str | Path], file_bytes: int | None = None) -> Child:
+    def run(self, verb: Sequence[str | Path], file_bytes: int | None = None, err: Path | None = None) -> Child:
         """Run a verb to its end."""
-        child = self.start(verb, file_bytes)
+        child = self.start(verb, file_bytes, err)
         child.wait()
         return child
 
