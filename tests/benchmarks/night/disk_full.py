@@ -1,8 +1,8 @@
 """Fills the disk under a night at several places: a clean message, exit code 15, yesterday's scores as they were.
 
 By hand the place is a small file system in memory (needs the right to mount one); in the suite, and where mounting is
-refused, no file may grow beyond a limit, which the system reports as a full disk. Either way the room is a share of what
-an undisturbed night needs beyond yesterday's file, so that it ends while earlier nights are copied, rows written,
+refused, no file may grow beyond a limit, which the system reports as a full disk. Either way the room is a share of
+what an undisturbed night needs beyond yesterday's file, so that it ends while earlier nights are copied, rows written,
 committed, checkpointed.
 """
 

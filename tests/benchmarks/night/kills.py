@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import duckdb
+
 from tests.benchmarks.night import nights
 from tests.benchmarks.night.data import AS_OF
 from tests.benchmarks.night.warm import Child, Warm
@@ -21,7 +23,8 @@ from tests.benchmarks.night.warm import Child, Warm
 YESTERDAY: Final = "2014-11-20T00:00:00"
 """More than the greatest age of a score before AS_OF: nothing can be carried, so every night is a whole one."""
 
-_ALL_SCORED: Final = re.compile(r"^score: ([\d,]+) of \1$", re.MULTILINE)
+_ALL_COMPUTED: Final = re.compile(r"^explain: ([\d,]+) of \1$", re.MULTILINE)
+"""What is left to do after this line: verify, commit, checkpoint, publish."""
 _LOOK_SECONDS: Final = 0.002
 
 
@@ -29,7 +32,7 @@ _LOOK_SECONDS: Final = 0.002
 class Kill:
     """One kill and what came of it.
 
-    after_s: seconds after the start, or, `publishing`, after the last subject was scored.   left: old, new, or in which
+    after_s: seconds after the start, or, `publishing`, after the last row was computed.   left: old, new, or in which
     tables the file is neither.   rerun_code: exit code of the rerun.
     same_rows, same_digest: whether the rerun left the undisturbed night (numbers to 6 decimals; to the last bit).
     lying: files beside the scores after the rerun that an undisturbed run does not leave.
@@ -50,7 +53,8 @@ class Kill:
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """The night that a kill must not change, and how long it takes: whole_s, and publish_s from the last subject on."""
+    """The night that a kill must not change, and how long it takes: whole_s, and publish_s after the last row is
+    computed."""
 
     old: nights.Contents
     new: nights.Contents
@@ -70,7 +74,7 @@ def attack(
     days: tuple[str, str] = (YESTERDAY, AS_OF),
     seed: int = 1,
 ) -> list[Kill]:
-    """Kill `kills` nights, the last `publishing` of them between the last subject scored and the end.
+    """Kill `kills` nights, the last `publishing` of them between the last row computed and the end.
 
     Args:
         folder: scratch, emptied first.   days: --as-of of the published night and of the one that is killed.
@@ -110,7 +114,7 @@ def _undisturbed(warm: Warm, tonight: list[str | Path], yesterday: Path, scores:
     old = nights.contents(scores)
     began = time.monotonic()
     child = warm.start(tonight)
-    scored = _when_scored(child)
+    computed = _when_computed(child)
     _expect_done(child)
     ended = time.monotonic()
     return Undisturbed(
@@ -119,7 +123,7 @@ def _undisturbed(warm: Warm, tonight: list[str | Path], yesterday: Path, scores:
         nights.contents(scores, exact=False),
         frozenset(_beside(scores)),
         ended - began,
-        ended - (scored or ended),
+        ended - (computed or ended),
     )
 
 
@@ -136,7 +140,7 @@ def _one(
         _only(scores, yesterday)
         child = warm.start(tonight)
         if publishing:
-            _when_scored(child)
+            _when_computed(child)
         until = time.monotonic() + after
         while child.running and time.monotonic() < until:
             time.sleep(min(_LOOK_SECONDS, max(0.0, until - time.monotonic())))
@@ -145,7 +149,10 @@ def _one(
             break
         # It was done before the kill came, which tries nothing: again, and sooner.
         after /= 2
-    left = nights.which(nights.contents(scores), old=undisturbed.old, new=undisturbed.new)
+    try:
+        left = nights.which(nights.contents(scores), old=undisturbed.old, new=undisturbed.new)
+    except duckdb.Error as error:
+        left = f"not readable: {type(error).__name__}"
     again = warm.run(tonight)
     exact, rounded = nights.contents(scores), nights.contents(scores, exact=False)
     return Kill(
@@ -159,10 +166,10 @@ def _one(
     )
 
 
-def _when_scored(child: Child) -> float | None:
-    """Wait until the last subject is scored; None when the night ended before it said so."""
+def _when_computed(child: Child) -> float | None:
+    """Wait until the last row is computed; None when the night ended before it said so."""
     while child.running:
-        if _ALL_SCORED.search(child.said):
+        if _ALL_COMPUTED.search(child.said):
             return time.monotonic()
         time.sleep(_LOOK_SECONDS)
     return None
