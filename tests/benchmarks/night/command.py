@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 _MAIN = "import sys; from riskpred.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -137,6 +135,8 @@ def run_program(words: Sequence[str], name: tuple[str, ...], work: Path, cores: 
 
 
 def _sample(pid: int, peak: list[float], done: threading.Event) -> None:
+    import psutil  # here, so that a peer's environment can do without
+
     while not done.wait(_SAMPLE_SECONDS):
         try:
             leader = psutil.Process(pid)

@@ -217,4 +217,5 @@ def measure(given: Clean, work: Path, faults: int = 10_000) -> dict[str, object]
     """The part `foreign` of the benchmark."""
     began = time.monotonic()
     outcome = attack(given, work / "foreign", faults, cold(work))
+    shutil.rmtree(work / "foreign")
     return {**summary(outcome), "seconds": round(time.monotonic() - began, 1)}

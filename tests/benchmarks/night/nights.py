@@ -83,23 +83,23 @@ def run_count(scores: Path) -> int:
         return int(connection.execute("SELECT count(*) FROM runs").fetchall()[0][0])
 
 
-def apart(one: Path, other: Path, leaving_out: Iterable[int] = ()) -> tuple[int, float]:
-    """How far the newest nights of two files are apart, over every subject but those left out.
+def apart(
+    one: Path, other: Path, leaving_out: Iterable[int] = (), only: Iterable[int] | None = None
+) -> tuple[int, float]:
+    """How far the newest nights of two files are apart, over every subject but those left out, or `only` over some.
 
     Returns: rows that only one of them has, and the largest difference in a risk, its interval, reference or
         percentile among rows that both have.
     """
     with duckdb.connect() as connection:
-        connection.execute("CREATE TABLE left_out (subject_id BIGINT)")
-        excluded = [int(subject) for subject in leaving_out]
-        if excluded:
-            connection.execute("INSERT INTO left_out SELECT unnest($ids::BIGINT[])", {"ids": excluded})
+        named = [int(subject) for subject in (leaving_out if only is None else only)]
+        connection.execute("CREATE TABLE named AS SELECT unnest($ids::BIGINT[]) AS subject_id", {"ids": named})
         for name, path in (("one", one), ("other", other)):
             connection.execute(f"ATTACH '{path}' AS {name} (READ_ONLY)")
             connection.execute(
                 f"CREATE TEMP VIEW {name}_risks AS SELECT * FROM {name}.risk_scores WHERE run_id ="
                 f" (SELECT run_id FROM {name}.runs WHERE status = 'published' ORDER BY as_of DESC, finished_at DESC"
-                " LIMIT 1) AND subject_id NOT IN (SELECT subject_id FROM left_out)"
+                f" LIMIT 1) AND subject_id {'NOT IN' if only is None else 'IN'} (SELECT subject_id FROM named)"
             )
         differences = ", ".join(f"max(abs(a.{name} - b.{name}))" for name in _RISKS)
         alone, *largest = connection.execute(
