@@ -34,11 +34,12 @@ def two(warm: Warm, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> toge
 def test_a_killed_night_leaves_the_old_or_the_new_one_and_a_rerun_the_same(
     warm: Warm, tiny: Any, tmp_path: Path
 ) -> None:
-    done = kills.attack(warm, tiny.warehouse, tiny.bundle, tmp_path / "kills", kills=3, publishing=1, days=DAYS)
+    done = kills.attack(warm, tiny.warehouse, tiny.bundle, tmp_path / "kills", kills=4, publishing=3, days=DAYS)
     assert {kill.left for kill in done} <= {"old", "new"}
-    assert [kill.rerun_code for kill in done] == [0] * 3
+    assert [kill.left for kill in done if kill.moment == "swapped"] == ["new"]
+    assert [kill.rerun_code for kill in done] == [0] * 4
     assert all(kill.same_rows and kill.same_digest for kill in done)
-    assert [kill.lying for kill in done] == [()] * 3, "what a killed night left is cleared by the next"
+    assert [kill.lying for kill in done] == [()] * 4, "what a killed night left is cleared by the next"
 
 
 def test_a_full_disk_is_exit_15_and_costs_nothing(warm: Warm, tiny: Any, tmp_path: Path) -> None:

@@ -32,13 +32,14 @@ _LOOK_SECONDS: Final = 0.002
 class Kill:
     """One kill and what came of it.
 
-    after_s: seconds after the start, or, `publishing`, after the last row was computed.   left: old, new, or in which
-    tables the file is neither.   rerun_code: exit code of the rerun.
+    moment: any, publishing (after the last row was computed) or swapped (at once when the new file is in place).
+    after_s: seconds after the start, or after the last row.   left: old, new, or in which tables the file is neither.
+    rerun_code: exit code of the rerun.
     same_rows, same_digest: whether the rerun left the undisturbed night (numbers to 6 decimals; to the last bit).
     lying: files beside the scores after the rerun that an undisturbed run does not leave.
     """
 
-    publishing: bool
+    moment: str
     after_s: float
     left: str
     rerun_code: int
@@ -89,10 +90,12 @@ def attack(
     tonight = [*words, "--into", scores, "--as-of", days[1]]
     undisturbed = _undisturbed(warm, tonight, yesterday, scores)
     for number in range(kills):
-        late = number >= kills - publishing
+        late = number - (kills - publishing)
+        # Of the late ones every third comes just after the swap, which a moment at random would hardly ever hit.
+        moment = "any" if late < 0 else "swapped" if late % 3 == 2 else "publishing"
         # Just short of the end: a kill that comes too late tries nothing.
-        after = 0.97 * draw.uniform(0, undisturbed.publish_s if late else undisturbed.whole_s)
-        done.append(_one(warm, tonight, yesterday, scores, undisturbed, late, after))
+        after = 0.97 * draw.uniform(0, undisturbed.whole_s if late < 0 else undisturbed.publish_s)
+        done.append(_one(warm, tonight, yesterday, scores, undisturbed, moment, after))
     return done
 
 
@@ -100,7 +103,7 @@ def summary(kills: list[Kill]) -> dict[str, object]:
     """Counts for the report."""
     return {
         "kills": len(kills),
-        "while_publishing": sum(kill.publishing for kill in kills),
+        "while_publishing": sum(kill.moment != "any" for kill in kills),
         "left": dict(Counter(kill.left for kill in kills)),
         "reruns_with_the_same_rows": sum(kill.rerun_code == 0 and kill.same_rows for kill in kills),
         "reruns_with_the_same_digest": sum(kill.rerun_code == 0 and kill.same_digest for kill in kills),
@@ -133,17 +136,22 @@ def _one(
     yesterday: Path,
     scores: Path,
     undisturbed: Undisturbed,
-    publishing: bool,
+    moment: str,
     after: float,
 ) -> Kill:
     while True:
         _only(scores, yesterday)
         child = warm.start(tonight)
-        if publishing:
-            _when_computed(child)
-        until = time.monotonic() + after
-        while child.running and time.monotonic() < until:
-            time.sleep(min(_LOOK_SECONDS, max(0.0, until - time.monotonic())))
+        if moment == "swapped":
+            place = scores.stat().st_ino
+            while child.running and scores.stat().st_ino == place:
+                time.sleep(_LOOK_SECONDS / 10)
+        else:
+            if moment == "publishing":
+                _when_computed(child)
+            until = time.monotonic() + after
+            while child.running and time.monotonic() < until:
+                time.sleep(min(_LOOK_SECONDS, max(0.0, until - time.monotonic())))
         child.kill()
         if child.wait() < 0:
             break
@@ -156,7 +164,7 @@ def _one(
     again = warm.run(tonight)
     exact, rounded = nights.contents(scores), nights.contents(scores, exact=False)
     return Kill(
-        publishing=publishing,
+        moment=moment,
         after_s=after,
         left=left,
         rerun_code=again.wait(),

@@ -68,10 +68,10 @@ def _memory(found: dict[str, Any]) -> tuple[str, bool]:
 def _news(found: dict[str, Any]) -> tuple[str, bool]:
     night, full = found["night"], found["full_night"]
     same = found["changed_rows_in_one_only"] == 0 and found["changed_rows_most_apart"] <= 1e-6
+    seconds = f"{night['wall_s']:,.0f} s, full night {full['wall_s']:,.0f} s, copy {found['copy_of_the_file_s']:.1f} s"
+    who = f"{found['with_news']:,} of {found['subjects']:,} with news, {night['carried_pairs']:,} pairs carried"
     return (
-        f"{night['wall_s']:,.0f} s, full night {full['wall_s']:,.0f} s,"
-        f" copy of the file {found['copy_of_the_file_s']:.1f} s ({found['with_news']:,} of {found['subjects']:,} with news, {night['carried_pairs']:,} pairs carried);"
-        f" changed rows at most {found['changed_rows_most_apart']:.1e} apart",
+        f"{seconds} ({who}); changed rows at most {found['changed_rows_most_apart']:.1e} apart",
         night["wall_s"] <= found["allowed_s"] and same,
     )
 
