@@ -1,6 +1,7 @@
 """A night that is killed, filled up or run twice leaves the old scores or the new ones, whole; the attacks of
 tests/benchmarks/night on a few hundred people."""
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,20 @@ def test_of_two_nights_at_once_the_second_is_exit_15_and_the_first_is_whole(two:
 
 def test_a_night_takes_over_after_one_that_was_killed(two: together.TwoRuns) -> None:
     assert two.taken_over[0] == 0
+
+
+def test_the_second_night_names_the_owner_of_the_lock_and_its_age(two: together.TwoRuns) -> None:
+    assert str(two.owner) in two.said, "the process that holds it"
+    assert re.search(r"\b\d+(\.\d+)? (s|seconds?|min|minutes?|h|hours?)\b", two.said), "since when"
+
+
+def test_a_lock_whose_owner_is_dead_is_taken_over_saying_so(two: together.TwoRuns) -> None:
+    assert re.search(r"tak(es|en|ing) over|took over", two.taken_over[1])
+
+
+def test_a_night_whose_log_cannot_be_written_is_published_all_the_same(warm: Warm, tiny: Any, tmp_path: Path) -> None:
+    found = disk_full.log_full(warm, tiny.warehouse, tiny.bundle, tmp_path / "log", DAYS[1])
+    assert found == {"exit_code": 0, "published": True, "whole": True, "lying": []}
 
 
 def test_a_reader_neither_blocks_a_night_nor_sees_it(warm: Warm, tiny: Any, tmp_path: Path) -> None:
