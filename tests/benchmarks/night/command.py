@@ -16,7 +16,6 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
-_MAIN = "import sys; from riskpred.cli import main; sys.exit(main(sys.argv[1:]))"
 _SAMPLE_SECONDS = 0.1
 _MIB = 2**20
 
@@ -61,8 +60,11 @@ def cold(work: Path) -> Run:
 
 
 def program(verb: Sequence[str | Path]) -> list[str]:
-    """The words that start a verb of this very checkout."""
-    return [sys.executable, "-c", _MAIN, *map(str, verb)]
+    """The words that start a verb of this very checkout, by the console script: as an operator does.
+
+    Not by `python -c`, which DuckDB takes for a person at a prompt, and draws its progress bar on stdout.
+    """
+    return [sys.executable, str(Path(sys.executable).with_name("riskpred")), *map(str, verb)]
 
 
 def environment() -> dict[str, str]:

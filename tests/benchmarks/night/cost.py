@@ -122,6 +122,7 @@ def news(hospital: Hospital, work: Path, subjects: int) -> dict[str, Any]:
         "full_night": full,
         "copy_of_the_file_s": round(copy, 2),
         "share_of_full": round(after["wall_s"] / full["wall_s"], 3),
+        "share_of_full_cpu": round(after["cpu_s"] / full["cpu_s"], 3),
         "allowed_s": round(0.1 * full["wall_s"] + copy, 2),
         "changed_rows_in_one_only": alone,
         "changed_rows_most_apart": most,

@@ -69,6 +69,7 @@ def _news(found: dict[str, Any]) -> tuple[str, bool]:
     night, full = found["night"], found["full_night"]
     same = found["changed_rows_in_one_only"] == 0 and found["changed_rows_most_apart"] <= 1e-6
     seconds = f"{night['wall_s']:,.0f} s, full night {full['wall_s']:,.0f} s, copy {found['copy_of_the_file_s']:.1f} s"
+    seconds += f", {found['share_of_full_cpu']:.0%} of its processor time"
     who = f"{found['with_news']:,} of {found['subjects']:,} with news, {night['carried_pairs']:,} pairs carried"
     return (
         f"{seconds} ({who}); changed rows at most {found['changed_rows_most_apart']:.1e} apart",
@@ -86,6 +87,15 @@ def _lightgbm(found: dict[str, Any]) -> tuple[str, bool | None]:
         return "lightgbm is not installed", None
     ours, theirs = found["riskpred"]["risks_per_s"], found["lightgbm"]["risks_per_s"]
     return f"{found['times_lightgbm']:.2f} x ({ours:,} and {theirs:,} risks/s)", found["times_lightgbm"] >= 1
+
+
+def _fast_images(found: dict[str, Any]) -> tuple[str, bool]:
+    return f"{found['eager_over_fast']:.1f} x ({found['subjects']:,} subjects)", found["eager_over_fast"] >= 4
+
+
+def _new_images(found: dict[str, Any]) -> tuple[str, bool]:
+    times = found["none_known_over_1_percent_new"]
+    return f"{times:.1f} x ({found['new_images']:,} new)", times >= 30
 
 
 def _kills(found: dict[str, Any]) -> tuple[str, bool]:
@@ -156,6 +166,13 @@ PARTS: Final = (
         (
             ("against chunked pandas with the same bundle, one core", ">= 10 x", _pandas),
             ("against LightGBM on the same features, one core", ">= 1 x", _lightgbm),
+        ),
+    ),
+    (
+        "images",
+        (
+            ("a 1024 px image each: fast path against eager fp32, same decode", ">= 4 x", _fast_images),
+            ("1 % new images against none known", ">= 30 x", _new_images),
         ),
     ),
     ("kills", (("kill -9 at random moments", "old or new, reruns the same", _kills),)),

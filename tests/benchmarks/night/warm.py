@@ -2,6 +2,7 @@
 
 Loading torch and its like takes seconds, and an attack needs dozens of runs. Each child is the leader of a process
 group of its own and runs `riskpred.cli.main`, as the console script does; its stdout and stderr go into files.
+What runs there is forker.py.
 """
 
 import json
@@ -16,40 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
 from tests.benchmarks.night.command import Ran, environment
-
-_CHILD: Final = """
-import json, os, resource, sys
-import riskpred.cli.score, riskpred.score.run, riskpred.score.plan, riskpred.records.ingest.run, riskpred.imaging.read
-from riskpred.cli import main
-
-running = set()
-print(json.dumps("ready"), flush=True)
-for line in sys.stdin:
-    asked = json.loads(line)
-    if "start" in asked:
-        pid = os.fork()
-        if pid == 0:
-            os.setsid()
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            for number, name in ((1, asked["out"]), (2, asked["err"])):
-                os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
-            if asked["file_bytes"] is not None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (asked["file_bytes"], asked["file_bytes"]))
-            code = 1
-            try:
-                code = main(asked["start"])
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(code)
-        print(json.dumps(pid), flush=True)
-    else:
-        _, status = os.waitpid(asked["wait"], 0)
-        print(json.dumps(os.waitstatus_to_exitcode(status)), flush=True)
-"""
 
 
 @dataclass
@@ -95,7 +65,11 @@ class Warm:
         self._work, self._number = work, 0
         work.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(), text=True
+            [sys.executable, "-m", "tests.benchmarks.night.forker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment(),
+            text=True,
         )
 
     def __enter__(self) -> "Warm":
