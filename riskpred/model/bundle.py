@@ -114,7 +114,17 @@ class Bundle(Contents):
 
     def seen_in_training(self, site: str, subject_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether each subject of that site trained this bundle. Shape: (B,)."""
-        return np.isin(subject_hashes(self.salt, site, subject_ids), self.trained_on)
+        hashes = subject_hashes(self.salt, site, subject_ids)
+        if not len(self.trained_on):
+            return np.zeros(len(hashes), dtype=np.bool_)
+        # Sorted by whoever wrote the bundle: no sorting again for each chunk.
+        place = np.searchsorted(self._trained_on, hashes).clip(max=len(self._trained_on) - 1)
+        seen: NDArray[np.bool_] = self._trained_on[place] == hashes
+        return seen
+
+    @cached_property
+    def _trained_on(self) -> NDArray[np.int64]:
+        return np.sort(self.trained_on)
 
     def scope_flags(
         self, site: str, subject_ids: NDArray[np.int64], measured: Measured, age_years: NDArray[np.float64]
