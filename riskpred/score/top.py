@@ -6,19 +6,28 @@ from typing import Any
 
 import numpy as np
 
+from riskpred.records.shards import Shard
 from riskpred.score.carry import Standing, top_of
 from riskpred.score.chunk import EXPLAINED_AT_ONCE
-from riskpred.score.compute import REASONS, Task
+from riskpred.score.compute import REASONS, Task, shards_with
 from riskpred.score.store import open_published
 
 
-def top_tasks(scores: Path, found: Standing, made: Sequence[dict[str, Any]], count: int, as_of: int) -> list[Task]:
+def top_tasks(
+    scores: Path,
+    found: Standing,
+    made: Sequence[dict[str, Any]],
+    count: int,
+    as_of: int,
+    shards: Sequence[Shard] = (),
+) -> list[Task]:
     """Parts of feature reasons for the top `count` of everyone: computed tonight, or carried without such reasons.
 
     A carried subject is explained at its own prediction_time: its reasons must add up to the risk that is carried.
 
     Args:
         made: what the makers of tonight's parts wrote of them; `top` holds (subject_id, score).
+        shards: of the whole warehouse.
     """
     ranked = [(score, subject, as_of, False) for about in made for subject, score in about["top"]]
     if found.run_id is not None and len(found.subject_id) and count:
@@ -37,5 +46,7 @@ def top_tasks(scores: Path, found: Standing, made: Sequence[dict[str, Any]], cou
     for moment, subjects in sorted(wanted.items()):
         ordered = np.array(sorted(subjects), dtype=np.int64)
         for at in range(0, len(ordered), EXPLAINED_AT_ONCE):
-            tasks.append(Task(REASONS, len(tasks), ordered[at : at + EXPLAINED_AT_ONCE], moment))
+            # A thousand of millions: cut by shard, most parts would hold one of them, which is slow to explain alone.
+            some = ordered[at : at + EXPLAINED_AT_ONCE]
+            tasks.append(Task(REASONS, len(tasks), some, moment, shards_with(some, shards)))
     return tasks
