@@ -311,6 +311,11 @@ class Warehouse:
     def _subject_lanes(self) -> Lanes:
         return joined_digests(self._digests.lanes, self._images.digest_sums(self._digests.subject_id))
 
+    def hold_little(self, megabytes: int) -> None:
+        """Bound what DuckDB keeps of the file, with one thread; blocks above it are let go now."""
+        self._connection.execute("SET threads = 1")
+        self._connection.execute("SET memory_limit = ?", [f"{megabytes}MiB"])
+
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Rows of a read-only query, for reports on the warehouse itself."""
         return self._rows(sql)
