@@ -1,7 +1,8 @@
 """Images at night: the fast path against eager fp32 torch with the same decode, and 1 % new images against none known.
 
-Every leg runs in one call, one after the other, on the same simulated pictures. A few hundred distinct files are written
-and linked under every subject's own path, so the files come from memory: this measures the processor, not the disk.
+Every leg runs in one call, one after the other, on the same simulated pictures. A few hundred distinct files are
+written and linked under every subject's own path, so the files come from memory: this measures the processor, not the
+disk.
 
     python -m tests.benchmarks.night.images [SUBJECTS]
 """
