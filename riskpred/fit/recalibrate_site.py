@@ -298,7 +298,8 @@ def _contents(old: Bundle, found: SiteRates, lines: Sequence[Line], changes: Seq
             "counts": {**old.counts, "recalibrated_on": {"site": site, **counts}},
             "model": model,
             "card": {
-                **old.card,
+                # Other numeric paths were measured through the old maps: until a fit measures anew, fp32 it is.
+                **{key: value for key, value in old.card.items() if key != "numeric_paths"},
                 "recalibrated": [*old.card.get("recalibrated", []), entry],
                 "limits": [
                     *old.card.get("limits", []),

@@ -1,6 +1,7 @@
 """Grey pixels of any size become the square that an encoder reads, the same for the same input."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,8 +63,28 @@ def _resized(pixels: Pixels, height: int, width: int) -> NDArray[np.float64]:
     (rows, columns), array = pixels.shape, pixels.array
     if (rows, columns) == (height, width):
         return array.astype(np.float64)
+    if pixels.factor > 1:
+        # Pillow's box takes a pixel whole or not at all: too rough where only a few are left.
+        down, across = (_shares(*axis, pixels.factor) for axis in ((rows, height), (columns, width)))
+        return np.asarray(down @ array @ across.T, dtype=np.float64)
     how = Image.Resampling.BOX if height <= rows and width <= columns else Image.Resampling.BILINEAR
-    # The last pixel of a reduced picture may stand for less than `factor` pixels of the file: its place says so.
-    box = (0.0, 0.0, columns / pixels.factor, rows / pixels.factor)
-    picture = Image.fromarray(np.ascontiguousarray(array, dtype=np.float32)).resize((width, height), how, box)
+    picture = Image.fromarray(np.ascontiguousarray(array, dtype=np.float32)).resize((width, height), how)
     return np.asarray(picture, dtype=np.float64)
+
+
+@lru_cache(maxsize=64)
+def _shares(pixels: int, wanted: int, factor: int) -> NDArray[np.float64]:
+    """Share of each block of `factor` pixels (the last may be smaller) in each of `wanted` equal parts of all pixels.
+
+    Shape: (wanted, blocks); rows sum to 1.
+    Example:
+        >>> _shares(6, 2, 2)
+        array([[0.66666667, 0.33333333, 0.        ],
+               [0.        , 0.33333333, 0.66666667]])
+    """
+    edges = np.minimum(np.arange(-(-pixels // factor) + 1) * factor, pixels)
+    parts = np.arange(wanted + 1) * (pixels / wanted)
+    overlap = np.minimum(parts[1:, None], edges[None, 1:]) - np.maximum(parts[:-1, None], edges[None, :-1])
+    overlap = np.maximum(overlap, 0.0)
+    shares: NDArray[np.float64] = overlap / overlap.sum(axis=1, keepdims=True)
+    return shares

@@ -117,8 +117,9 @@ def decode(data: bytes, at_least: int | None = None) -> Pixels:
 def _read_picture(data: bytes, at_least: int | None) -> Pixels:
     with Image.open(BytesIO(data), formats=("PNG", "JPEG")) as picture:
         _check_size(picture.height, picture.width, 1)
-        # Decoding stops at the last pixel; this reads on to the end and compares the checksums (PNG only).
-        picture.verify()
+        if picture.format == "PNG":
+            # Decoding stops at the last pixel; this reads on to the end and compares the checksums.
+            picture.verify()
     with Image.open(BytesIO(data), formats=("PNG", "JPEG")) as picture:
         shape = picture.height, picture.width
         factor = draft(picture, at_least)

@@ -23,7 +23,7 @@ _MOST_HALVINGS: Final = 5
 """Encoders write 5 halvings unless told otherwise; a file with fewer is decoded whole."""
 
 _JPEG2000_MARGIN: Final = 2
-"""A halved JPEG 2000 is a low-pass, not a mean, and lies half a pixel off: it is kept this much larger."""
+"""A halved JPEG 2000 is a low-pass, not a mean, and has to be moved: it is kept this much larger."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,17 @@ def jpeg2000(dataset: Dataset, frames: int, at_least: int | None) -> Reduced | N
     if values.dtype not in (np.uint8, np.uint16):
         return None
     # Pillow lifts every precision to 8 or 16 bits, and signed values above 0: both are undone here.
-    raw = (values >> (values.dtype.itemsize * 8 - precision)).astype(np.int32)
-    return Reduced(raw - (1 << (precision - 1)) if signed else raw, 1 << halvings)
+    raw = (values >> (values.dtype.itemsize * 8 - precision)).astype(np.float32)
+    return Reduced(_centred(raw - (1 << (precision - 1)) if signed else raw, 1 << halvings), 1 << halvings)
+
+
+def _centred(array: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """A halved JPEG 2000 lies where every `factor`-th pixel lay; moved to the middle of the pixels it stands for."""
+    share = np.float32((factor - 1) / (2 * factor))
+    for axis in (0, 1):
+        ahead = np.concatenate([np.delete(array, 0, axis), np.take(array, [-1], axis)], axis)
+        array = array + share * (ahead - array)
+    return array
 
 
 def _halvings(codestream: bytes) -> int:

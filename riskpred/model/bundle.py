@@ -18,6 +18,7 @@ from riskpred.config.study import ModelConfig
 from riskpred.errors import BundleError
 from riskpred.features.plan import FeaturePlan
 from riskpred.model.layout import Layout
+from riskpred.model.likeness_loop import ranks
 from riskpred.model.manifest import MANIFEST, dump_json, new_folder, seal, sha256, verify
 from riskpred.model.network import Sent, SentOne
 from riskpred.model.paths import FP32, Evaluator, evaluator
@@ -25,6 +26,9 @@ from riskpred.model.peer import Peer
 from riskpred.model.predictions import Predictions
 from riskpred.model.risk import RiskModel
 from riskpred.model.scope import Measured, Scope
+
+_CELLS: Final = 4096
+"""Equal parts of 0 to 1 in which a risk's rank is looked for."""
 
 REFERENCE_GROUP: Final = "everyone"
 
@@ -98,14 +102,29 @@ class Bundle(Contents):
 
     def percentile(self, risk: NDArray[np.float64]) -> NDArray[np.float64]:
         """Share of the out-of-fold risks of that target, one per subject, that lie below. Shape: (B, Q) -> (B, Q)."""
-        shares = [
-            np.searchsorted(known, risk[:, q], side="left") / len(known) for q, known in enumerate(self._sorted_risks)
-        ]
-        return np.stack(shares, axis=1)
+        shares = np.empty(risk.shape[::-1])
+        for q, (known, begin) in enumerate(zip(self._sorted_risks, self._where_risks_lie, strict=True)):
+            ranks(known, begin, np.ascontiguousarray(risk[:, q]), shares[q])
+        return shares.T
+
+    @cached_property
+    def _where_risks_lie(self) -> list[NDArray[np.int64]]:
+        edges = np.linspace(0.0, 1.0, _CELLS + 1)
+        return [np.searchsorted(known, edges, side="left").astype(np.int64) for known in self._sorted_risks]
 
     def seen_in_training(self, site: str, subject_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether each subject of that site trained this bundle. Shape: (B,)."""
-        return np.isin(subject_hashes(self.salt, site, subject_ids), self.trained_on)
+        hashes = subject_hashes(self.salt, site, subject_ids)
+        if not len(self.trained_on):
+            return np.zeros(len(hashes), dtype=np.bool_)
+        # Sorted by whoever wrote the bundle: no sorting again for each chunk.
+        place = np.searchsorted(self._trained_on, hashes).clip(max=len(self._trained_on) - 1)
+        seen: NDArray[np.bool_] = self._trained_on[place] == hashes
+        return seen
+
+    @cached_property
+    def _trained_on(self) -> NDArray[np.int64]:
+        return np.sort(self.trained_on)
 
     def scope_flags(
         self, site: str, subject_ids: NDArray[np.int64], measured: Measured, age_years: NDArray[np.float64]

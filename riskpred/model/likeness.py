@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from riskpred.features.plan import FeaturePlan, TabularPlan
+from riskpred.model.likeness_loop import LARGEST, add_embedding, mean_distance
 from riskpred.model.network import Sent
 from riskpred.model.tensors import ModalityTensors, SeriesTensors, TabularTensors, column_owner
 
@@ -22,8 +23,6 @@ having one is not being unlike the people trained on."""
 _SHRINKAGE: Final = 0.1
 """Share of the identity mixed into the correlations: no combination of columns that hardly varied in training counts
 more than about 3 times its own size, and fewer rows than columns will do."""
-_LARGEST: Final = 1e30
-"""Larger numbers count as this one: an infinite value is far away, not a number that cannot be compared."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +85,24 @@ class Cloud:
         Shape: (..., B, P) -> (..., B).
         """
         # Products are torch's, not numpy's: they keep to one thread (threads.py).
-        held, (centre, gain, whitening) = torch.from_numpy(values).clamp(-_LARGEST, _LARGEST), self._tensors
+        held, (centre, gain, whitening) = torch.from_numpy(values).clamp(-LARGEST, LARGEST), self._tensors
         z = ((held - centre[..., None, :]) * gain[..., None, :]).nan_to_num(nan=0.0)
         found: NDArray[np.float64] = torch.linalg.vector_norm(z @ whitening, dim=-1).numpy()
         return found
+
+    def mean_distance(self, values: NDArray[np.float64], rows: NDArray[np.int64], result: NDArray[np.float64]) -> None:
+        """Fill `result` at `rows` with the mean of the rows' distances over several clouds; the same as `distance`.
+
+        Shape: values (R, B, P) for R clouds, result (B,). It is fastest where rows lie innermost in memory.
+        """
+        mean_distance(
+            np.ascontiguousarray(values.swapaxes(1, 2)),
+            rows,
+            self.centre.reshape(len(values), -1),
+            self.gain.reshape(len(values), -1),
+            self.whitening.reshape(len(values), *self.whitening.shape[-2:]),
+            result,
+        )
 
     @cached_property
     def _tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -103,12 +116,16 @@ def fused_embedding(sent: Sent, reference: Sent, present: Mapping[str, torch.Ten
 
     Shape: sent (R, B, D), reference (R, 1, D), present (B,); result (R, B, D).
     """
-    parts = [
-        torch.where(present[name][:, None], one.embedding - reference[name].embedding, 0.0)
-        for name, one in sent.items()
-    ]
-    total: NDArray[np.float64] = torch.stack(parts).sum(dim=0).numpy()
-    return total
+    members, rows, wide = next(iter(sent.values())).embedding.shape
+    total = np.zeros((members, wide, rows))
+    for name, one in sent.items():
+        add_embedding(
+            np.ascontiguousarray(one.embedding.mT.numpy()),
+            np.ascontiguousarray(reference[name].embedding[:, 0].numpy()),
+            present[name].numpy(),
+            total,
+        )
+    return total.swapaxes(1, 2)
 
 
 def input_profile(plan: FeaturePlan, inputs: Mapping[str, ModalityTensors]) -> NDArray[np.float64]:

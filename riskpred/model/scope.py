@@ -120,11 +120,11 @@ class Scope:
         self, embedding: NDArray[np.float64], profile: NDArray[np.float64], pattern: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """Shape: embedding (R, B, D), profile (B, P), pattern (B,); result (B,)."""
-        near, own = np.zeros(len(pattern)), self.own[self._place(pattern)]
+        near, far, own = np.zeros(len(pattern)), np.zeros(len(pattern)), self.own[self._place(pattern)]
         for cloud in np.unique(own):
-            here = own == cloud
-            near[here] = self.embedding[int(cloud)].distance(embedding[:, here]).mean(axis=0)
-        return np.asarray(np.maximum(near / self.units[0], self.inputs.distance(profile) / self.units[1]))
+            self.embedding[int(cloud)].mean_distance(embedding, np.flatnonzero(own == cloud), near)
+        self.inputs.mean_distance(profile[None], np.arange(len(pattern)), far)
+        return np.asarray(np.maximum(near / self.units[0], far / self.units[1]))
 
     def flags(
         self, measured: Measured, age_years: NDArray[np.float64], seen_in_training: NDArray[np.bool_]

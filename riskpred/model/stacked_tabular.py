@@ -16,6 +16,7 @@ from riskpred.model.layout import BASES
 from riskpred.model.stacked_spline import StackedSpline
 from riskpred.model.tabular import TabularEncoder
 from riskpred.model.tensors import TabularTensors
+from riskpred.model.vector_math import silu_added
 
 _BLOCK = 256
 """Rows that go through the layers together: about a megabyte of hidden numbers."""
@@ -124,7 +125,6 @@ class StackedTabular:
     def _residual(self, values: Tensor, observed: Tensor) -> Tensor:
         """What TabM says. Shape: (B, W), (B, F) -> (R, G + D, B) float32."""
         members, rows = len(self.location), len(values)
-        dtype = self.first[0].dtype
         seen = observed.T.float()
         parts = [values.T[self.hot].expand(members, -1, -1), (1.0 - seen).expand(members, -1, -1)]
         if self.embed is not None:
@@ -133,11 +133,28 @@ class StackedTabular:
             angle = self.frequency * standard[:, :, None]
             waves = torch.cat([angle.cos(), angle.sin()], dim=2).flatten(0, 1)
             parts.insert(0, torch.baddbmm(self.embed[1], self.embed[0], waves).view(members, -1, rows))
-        hidden = _activated(torch.cat(parts, dim=1).to(dtype), *self.first)
+        given = torch.cat(parts, dim=1)
+        return self._layers(given) if self.first[0].dtype == torch.float32 else self._reduced_layers(given)
+
+    def _layers(self, given: Tensor) -> Tensor:
+        """TabM in float32, rows innermost. Shape: (R, I, B) -> (R, G + D, B)."""
+        rows = given.shape[2]
+        hidden = _activated(given, *self.first)
         for weight, bias in self.deeper:
             hidden = _activated(hidden.view(len(weight), -1, rows), weight, bias)
         weight, bias = self.outer
-        return torch.bmm(weight, hidden.view(members, -1, rows)).float() + bias
+        return torch.bmm(weight, hidden.view(len(weight), -1, rows)) + bias
+
+    def _reduced_layers(self, given: Tensor) -> Tensor:
+        """The same with products in bfloat16. Its kernels want rows outermost: else they would turn every matrix."""
+        members, _, rows = given.shape
+        hidden = _activated_rows(given.mT.to(torch.bfloat16), *self.first)
+        for weight, bias in self.deeper:
+            wide = weight.shape[1]
+            copies = hidden.view(members, rows, -1, wide).transpose(1, 2).reshape(-1, rows, wide)
+            hidden = _activated_rows(copies, weight, bias).view(members, -1, rows, wide).transpose(1, 2).flatten(2)
+        weight, bias = self.outer
+        return torch.bmm(hidden, weight.mT).float().mT + bias
 
 
 def _blocks(rows: int) -> list[slice]:
@@ -145,7 +162,15 @@ def _blocks(rows: int) -> list[slice]:
 
 
 def _activated(given: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return torch.nn.functional.silu(torch.bmm(weight, given).add_(bias), inplace=True)
+    """(M, I, B), (M, H, I), (M, H, 1) -> (M, H, B)."""
+    hidden = torch.bmm(weight, given)
+    silu_added(hidden.numpy(), bias[..., 0].numpy())
+    return hidden
+
+
+def _activated_rows(given: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """(M, B, I), (M, H, I), (M, H, 1) -> (M, B, H)."""
+    return torch.nn.functional.silu(torch.baddbmm(bias.mT.to(given.dtype), given, weight.mT), inplace=True)
 
 
 def _scaled(layer: LinearBatchEnsemble) -> Tensor:

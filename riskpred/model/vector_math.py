@@ -17,6 +17,7 @@ _ROUNDS = 6755399441055744.0
 _PER_LOG2_32, _ROUNDS_32 = np.float32(_PER_LOG2), np.float32(12582912.0)
 _LOG2_HIGH_32, _LOG2_LOW_32 = np.float32(0.693145751953125), np.float32(1.428606765330187e-06)
 """The same three for float32."""
+_SHUT = np.float32(80.0)
 _LEAST, _MOST = -708.0, 709.78
 _SMALL = 0.35
 _FROM_THERE = 20.0
@@ -75,6 +76,20 @@ def exp32(x: np.float32) -> np.float32:
     q = q * r + np.float32(1.0)
     scale = np.int32((np.float32(rounded).view(np.int32) << np.int32(23)) + np.int32(127 << 23)).view(np.float32)
     return np.float32((np.float32(1.0) + r * q) * scale)
+
+
+@contracted
+def silu_added(x: NDArray[np.float32], bias: NDArray[np.float32]) -> None:
+    """silu(x + bias) in the place of every float32 number. Shape: x (M, N, B), bias (M, N)."""
+    for m in range(x.shape[0]):
+        for n in range(x.shape[1]):
+            line, more = x[m, n], bias[m, n]
+            for b in range(len(line)):
+                one = line[b] + more
+                # Beyond 80 a sigmoid is 0 or 1 to float32.
+                held = -_SHUT if one > _SHUT else -one
+                held = _SHUT if one < -_SHUT else held
+                line[b] = one / (np.float32(1.0) + exp32(held))
 
 
 @contracted

@@ -280,7 +280,7 @@ class Warehouse:
         assert size > 0, "a chunk holds at least one subject"
         wanted = self.subject_ids
         if subjects is not None:
-            wanted = np.intersect1d(wanted, np.asarray(subjects, dtype=np.int64))
+            wanted = _held(wanted, np.asarray(subjects, dtype=np.int64))
         if not len(wanted):
             return
         decoder = Decoder(self.codes, self._unit_texts)
@@ -368,3 +368,16 @@ class Warehouse:
 
     def _one(self, sql: str) -> int:
         return int(self._rows(sql)[0][0])
+
+
+def _held(everyone: NDArray[np.int64], asked: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of the asked ids that are among everyone's (ascending), ascending and once.
+
+    np.intersect1d would sort or hash everyone for a handful.
+    """
+    if (asked[1:] <= asked[:-1]).any():
+        asked = np.unique(asked)
+    place = np.searchsorted(everyone, asked)
+    there = place < len(everyone)
+    there[there] = everyone[place[there]] == asked[there]
+    return asked[there]

@@ -26,7 +26,7 @@ from riskpred.score.timing import Stopwatch
 from riskpred.score.verify import verify_rows
 from riskpred.score.views import create_views
 
-_PARTS_AT_ONCE = 16
+_PARTS_AT_ONCE = 4
 """Parts mapped into memory and inserted by one statement: enough for two threads, little enough for memory."""
 
 

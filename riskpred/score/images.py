@@ -10,7 +10,7 @@ import torch
 from riskpred.features.image import EncodedImage
 from riskpred.features.plan import ImagePlan
 from riskpred.features.receipts import pixels_hash
-from riskpred.imaging.decode import DECODER_CRASHED, DecodePool, Wanted
+from riskpred.imaging.decode import DecodePool, Wanted
 from riskpred.imaging.paths import ImageProblem
 from riskpred.imaging.prepare import Prepared
 from riskpred.imaging.versions import decoder_version
@@ -20,9 +20,6 @@ from riskpred.model.risk import RiskModel
 from riskpred.model.tensors import image_moments
 from riskpred.records.chunk import ImageRow, SubjectChunk
 from riskpred.score.image_cache import KEEP_DAYS, ImageCache, Known, cache_path
-
-_NOT_OF_THE_BYTES = frozenset(("path_refused", "file_missing", "file_too_large", DECODER_CRASHED))
-"""Reasons that another look may not find again: never kept."""
 
 _ENCODED_AT_ONCE = 4 * BLOCK
 
@@ -97,7 +94,8 @@ class CachedImages:
                 assert decoded.content is not None
                 found[i] = again = self._recall(self._known.by_content[row.subject_id, decoded.content])
                 self.counts.cached += 1
-                self._learn(row, decoded.content, again)
+                if not row.sha256 and row.stamp is not None:  # else nothing would be found by it
+                    self._learn(row, decoded.content, again)
                 continue
             self.counts.decoded += 1
             if isinstance(result, ImageProblem):
@@ -128,11 +126,8 @@ class CachedImages:
             self._learn(images[i], content, one)
 
     def _learn(self, row: ImageRow, content: str | None, result: EncodedImage | ImageProblem) -> None:
-        if isinstance(result, ImageProblem) and result.reason in _NOT_OF_THE_BYTES:
-            return
-        # A file that is not the one its row names by hash is used as it was read, but never kept as that one.
-        named = row.sha256.lower() if row.sha256 else content
-        if self._cache is not None and content is not None and named == content:
+        # Without a content nothing was read (missing, refused, decoder crashed): another night may find it mended.
+        if self._cache is not None and content is not None:
             self._cache.learn(self._encoder, row, content, result)
 
 

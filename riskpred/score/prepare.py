@@ -90,5 +90,17 @@ def prepare(source: Warehouse, request: Request, say: Callable[[str], None]) -> 
     found = standing(request.into, night, subject_id, digest)
     if request.rescore:
         found = Standing(found.run_id, np.empty(0, dtype=np.int64), found.nights)
-    to_compute = np.setdiff1d(subject_id, found.subject_id, assume_unique=True)
+    to_compute = without(subject_id, found.subject_id)
     return Prepared(night, bundle, promotion, found, len(subject_id), to_compute)
+
+
+def without(everyone: NDArray[np.int64], some: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Everyone but some of them; both ascending, some among everyone.
+
+    Example:
+        >>> without(np.array([1, 2, 3]), np.array([2])).tolist()
+        [1, 3]
+    """
+    left = np.ones(len(everyone), dtype=np.bool_)
+    left[np.searchsorted(everyone, some)] = False
+    return everyone[left]

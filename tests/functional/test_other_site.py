@@ -167,6 +167,8 @@ def test_it_says_where_it_came_from_and_what_was_kept(tiny, recalibrated):
     assert tumour["reason"]
     assert tumour["events"] is None or tumour["events"] < 20
     assert bundle.card["limits"][-1].startswith(f"Recalibrated to the site {SITE}")
+    assert "bf16" in old.card["numeric_paths"]
+    assert "numeric_paths" not in bundle.card, "they were measured through the old maps"
     assert "tumour" in errors
     assert "its map is kept" in errors
     assert "stroke (of illness): intercept" in out

@@ -1,8 +1,7 @@
-"""Images at night: the fast path against eager fp32 torch with the same decode, and 1 % new images against none known.
+"""Images at night: the fast path against eager fp32 torch with the same decode, 1 % new images against none known.
 
 Every leg runs in one call, one after the other, on the same simulated pictures. A few hundred distinct files are
-written and linked under every subject's own path, so the files come from memory: this measures the processor, not the
-disk.
+written and linked under every subject's own path, so they come from memory: the processor is measured, not the disk.
 
     python -m tests.benchmarks.night.images [SUBJECTS]
 """

@@ -109,6 +109,11 @@ def test_a_fit_leaves_a_bundle_that_knows_whom_it_was_trained_on(
     assert done["targets"] == [["heart", 1.0], ["heart", 3.0]]
     assert done["counts"]["subjects"] == 160, "40 of 200 are held out"
     assert 0 < done["counts"]["outcomes"]["heart"]["events"] < 100
+    ((path, measured),) = bundle.card["numeric_paths"].items()
+    assert path == "bf16"
+    assert measured["rows"] == 160
+    assert 0 < measured["largest_difference"] < 0.05
+    assert measured["permitted"] == (measured["largest_difference"] <= 0.001)
     site = bundle.card["trained_on"]["site"]
     assert bundle.seen_in_training(site, np.arange(1, 201)).tolist() == [s % 5 != 0 for s in range(1, 201)]
     assert len(bundle.out_of_fold) == 160

@@ -7,6 +7,7 @@ import torch
 from riskpred.features.batch import FeatureBatch
 from riskpred.features.plan import FeaturePlan
 from riskpred.model.likeness import Cloud, fused_embedding, input_profile
+from riskpred.model.likeness_loop import ranks
 from riskpred.model.network import SentOne
 from riskpred.model.risk import RiskModel
 
@@ -102,3 +103,28 @@ def test_a_profile_holds_raw_inputs_and_nothing_of_an_absent_modality(
     assert np.isnan(profile[3]).all(), "row 3 lacks everything"
     own = series.values[series.start[6] : series.start[7]]
     assert profile[6, 4] == pytest.approx(np.nanmax(own[:, 0])) or np.isnan(own[:, 0]).all()
+
+
+def test_ranks_are_those_of_a_search_in_order() -> None:
+    rng = np.random.default_rng(4)
+    known = np.sort(np.concatenate([rng.beta(1, 20, 3000), np.repeat([0.0, 0.25, 0.5, 1.0], 7)]))
+    begin = np.searchsorted(known, np.linspace(0.0, 1.0, 65)).astype(np.int64)
+    edges = np.arange(65) / 64
+    asked = np.concatenate([rng.random(3000) ** 3, known, edges, np.nextafter(edges, 2), np.nextafter(edges, -1)])
+    asked = np.concatenate([asked, [np.nan, np.inf, -np.inf, -0.0]])
+    got = np.empty(len(asked))
+    ranks(known, begin, asked, got)
+    assert np.array_equal(got, np.searchsorted(known, asked, side="left") / len(known))
+
+
+def test_the_mean_over_clouds_is_that_of_their_distances() -> None:
+    rng = np.random.default_rng(5)
+    clouds = [Cloud.learn(rng.normal(size=(300, 4)) @ rng.normal(size=(4, 4))) for _ in range(3)]
+    values = rng.normal(size=(3, 150, 4)) * 3
+    values[:, ::7, 1] = np.nan
+    values[:, 3, 2] = np.inf
+    rows, got = rng.permutation(150)[:100], np.full(150, -1.0)
+    Cloud.stacked(clouds).mean_distance(values, rows, got)
+    wanted = np.mean([cloud.distance(part) for cloud, part in zip(clouds, values, strict=True)], axis=0)
+    assert got[rows] == pytest.approx(wanted[rows], rel=1e-12)
+    assert (np.delete(got, rows) == -1.0).all()

@@ -127,7 +127,7 @@ def test_a_night_takes_a_permitted_path(like_a_bundle: RiskModel, model: RiskMod
 
     measured = {"largest_difference": 0.0002, "rows": 1200, "permitted": True}
     fine, far = {BF16: measured}, {BF16: {**measured, "largest_difference": 0.0123, "permitted": False}}
-    assert permitted_path(bundle(like_a_bundle, numeric_paths=fine)) == FP32, "nothing is faster for tables and series"
+    assert permitted_path(bundle(like_a_bundle, numeric_paths=fine)) == FP32, "little is gained on tables and series"
     assert permitted_path(bundle(model, numeric_paths=fine)) == BF16, "images are"
     assert permitted_path(bundle(model, numeric_paths=far)) == FP32
     assert permitted_path(bundle(model)) == FP32

@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from riskpred.model.vector_math import exp_rows, share_lost_rows, silu_rows, softplus_rows
+from riskpred.model.vector_math import exp_rows, share_lost_rows, silu_added, silu_rows, softplus_rows
 
 WIDE = np.concatenate([np.linspace(-707.9, 709.7, 20_001), np.linspace(-1.0, 1.0, 20_001), [0.0, -0.0, 1e-300]])
 
@@ -47,3 +47,15 @@ def test_the_share_lost_is_exact_for_small_and_large_totals() -> None:
     assert filled(share_lost_rows, total) == pytest.approx(-np.expm1(-total) / total, rel=1e-15)
     assert filled(share_lost_rows, np.array([0.0, np.inf])).tolist() == [1.0, 0.0]
     assert np.isnan(filled(share_lost_rows, np.array([np.nan]))).all()
+
+
+def test_silu_of_float32_is_torchs() -> None:
+    x = np.concatenate([np.linspace(-200.0, 200.0, 40_001), [0.0, np.inf, 1e30, -1e20]]).astype(np.float32)
+    bias = np.array([[0.0], [0.5]], np.float32)
+    wanted = torch.nn.functional.silu(torch.from_numpy(x + bias)).numpy()
+    got = np.stack([x, x])[:, None].copy()
+    silu_added(got, bias)
+    assert got[:, 0] == pytest.approx(wanted, rel=1e-6, abs=1e-14)
+    bad = np.full((1, 1, 3), np.nan, np.float32)
+    silu_added(bad, np.zeros((1, 1), np.float32))
+    assert np.isnan(bad).all()

@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 
+import duckdb
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,7 @@ from riskpred.model.layout import GroupGrid, Layout
 from riskpred.model.risk import RiskModel
 from riskpred.records.chunk import DAY_US, STATIC, ImageRow, SubjectChunk
 from riskpred.records.cohort import CohortRows
+from riskpred.score.image_cache import cache_path
 from riskpred.score.images import NightImages
 
 SIZE, NOW = 16, 100
@@ -147,16 +149,36 @@ def test_one_changed_file_is_read_and_a_touched_one_is_not_decoded(model, root, 
 
 def test_an_image_is_known_by_the_hash_its_row_gives_only_if_that_is_the_files(model, root, tmp_path):
     scores = tmp_path / "scores.duckdb"
-    right = decode_one(Wanted(root, "7.png", SIZE)).content
-    with night(model, scores) as first:
-        receive(model, root, chunk_of(root, ["7.png"], sha256=right), first)
-    for sha256, decoded in ((right, 0), (right.upper(), 0), ("0" * 64, 1), ("0" * 64, 1)):
+    right, other = (decode_one(Wanted(root, name, SIZE)).content for name in ("7.png", "8.png"))
+
+    def entries():
+        with duckdb.connect(str(cache_path(scores)), read_only=True) as connection:
+            return connection.execute("SELECT content FROM entries").fetchall()
+
+    # The row of 7.png first names the bytes of 8.png: what is kept is kept as what it is.
+    for sha256, decoded in ((other, 1), (other, 0), (right, 0), (right.upper(), 0)):
         chunk = chunk_of(root, ["7.png"], sha256=sha256)
         with night(model, scores) as later:
-            batch = receive(model, root, chunk, later)
-        same(receive(model, root, chunk), batch)
-        # Bytes that are not what the row says are never kept under its hash; the ones known here are not decoded.
-        assert later.counts.decoded == (0 if decoded and later.counts.cached else decoded)
+            same(receive(model, root, chunk), receive(model, root, chunk, later))
+        assert later.counts.decoded == decoded
+        assert entries() == [(right,)]
+    # So a file that has the bytes of 8.png is not taken for it.
+    with night(model, scores) as later:
+        chunk = chunk_of(root, ["8.png"], sha256=other)
+        same(receive(model, root, chunk), receive(model, root, chunk, later))
+    assert later.counts.decoded == 1
+
+
+def test_what_was_never_read_is_looked_at_again(model, root, tmp_path):
+    scores = tmp_path / "scores.duckdb"
+    chunk = chunk_of(root, ["later.png"], sha256="a" * 64)
+    with night(model, scores) as first:
+        assert [r.reason for r in receive(model, root, chunk, first).rejects] == ["file_missing"]
+    (root / "later.png").write_bytes((root / "9.png").read_bytes())
+    with night(model, scores) as second:
+        same(receive(model, root, chunk), receive(model, root, chunk, second))
+    assert second.counts.decoded == 1
+    assert second.counts.rejected == 0
 
 
 def test_another_model_shares_nothing(model, root, tmp_path):
