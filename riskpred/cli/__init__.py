@@ -18,6 +18,9 @@ _CTRL_C = 130
 
 def run() -> None:
     """Entry point of `riskpred`."""
+    from riskpred.cli.stderr import Unbroken
+
+    sys.stderr = Unbroken(sys.stderr)  # type: ignore[assignment]
     sys.exit(main(sys.argv[1:]))
 
 

@@ -227,7 +227,7 @@ class Warehouse:
 
         non_finite_values are read as null. images_incomplete: rows of images left out, see `incomplete_images`.
         duplicate_image_ids, subjects_without_split, unknown_splits: as named.
-        events_unsorted: 1 where every pass has to sort.   digests_stale: 1 where `contents` is stale.
+        duplicate_events: rows equal to one before.   events_unsorted: 1 where every pass has to sort.   digests_stale: 1 where `contents` is stale.
         """
         names = ", ".join(f"'{name}'" for name in SPLITS)
         found = {
@@ -236,6 +236,8 @@ class Warehouse:
             "duplicate_image_ids": self._one("SELECT count(image_id) - count(DISTINCT image_id) FROM images"),
             "subjects_without_split": len(set(self.subject_ids.tolist()) - self.splits().keys()),
             "unknown_splits": self._one(f"SELECT count(*) FROM subject_splits WHERE split NOT IN ({names})"),
+            # Ingest keeps a repeated fact once: only another tool's table can hold one twice.
+            "duplicate_events": 0 if self.contents == "kept" else self._duplicates(),
             "events_unsorted": int(not self.clustered),
             "digests_stale": int(self.digests_stale),
         }
@@ -359,6 +361,11 @@ class Warehouse:
     @cached_property
     def _single_units(self) -> tuple[str | None, ...]:
         return tuple(units[0] if len(units) == 1 else None for units in self.code_units.values())
+
+    def _duplicates(self) -> int:
+        fields = ("subject_id", "time", "code", "numeric_value", "text_value", "unit")
+        names = ", ".join(f'"{name}"' for name in fields if name in self.columns("events"))
+        return self._one(f"SELECT count(*) - count(DISTINCT hash({names})) FROM events")
 
     def _limit_memory(self) -> None:
         """What does not fit goes to disk, and not beside a read-only file: there may be no room or right to write."""

@@ -69,7 +69,7 @@ def attack(
     place = folder / "place"
     place.mkdir(parents=True)
     yesterday, scores = folder / "yesterday.duckdb", place / "scores.duckdb"
-    words = ["score", warehouse, "--model", bundle, "--explain", "20"]
+    words = ["score", warehouse, "--model", bundle, "--explain", "20", "--force"]
     done = []
     assert warm.run([*words, "--into", yesterday, "--as-of", days[0]]).wait() in (0, 14)
     tonight = [*words, "--into", scores, "--as-of", days[1]]
@@ -181,7 +181,10 @@ def log_full(warm: Warm, warehouse: Path, bundle: Path, folder: Path, day: str =
     """A night whose own log (stderr) lies on a full disk: its exit code, and whether its scores are there and whole."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    scores, words = folder / "scores.duckdb", ["score", warehouse, "--model", bundle, "--explain", "0", "--as-of", day]
+    scores, words = (
+        folder / "scores.duckdb",
+        ["score", warehouse, "--model", bundle, "--explain", "0", "--as-of", day, "--force"],
+    )
     assert warm.run([*words, "--into", folder / "other.duckdb"]).wait() in (0, 14)
     code = warm.run([*words, "--into", scores], err=Path("/dev/full")).wait()
     there = scores.exists()
