@@ -227,7 +227,8 @@ class Warehouse:
 
         non_finite_values are read as null. images_incomplete: rows of images left out, see `incomplete_images`.
         duplicate_image_ids, subjects_without_split, unknown_splits: as named.
-        duplicate_events: rows equal to one before.   events_unsorted: 1 where every pass has to sort.   digests_stale: 1 where `contents` is stale.
+        duplicate_events: rows equal to one before.   events_unsorted: 1 where every pass has to sort.
+        digests_stale: 1 where `contents` is stale.
         """
         names = ", ".join(f"'{name}'" for name in SPLITS)
         found = {
