@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from types import FrameType
 
 _CTRL_C = 130
@@ -23,6 +23,13 @@ def run() -> None:
 
 def main(arguments: list[str]) -> int:
     """Run one command line and return its exit code; results on stdout, everything else on stderr."""
+    from riskpred.cli.stderr import Unbroken
+
+    with redirect_stderr(Unbroken(sys.stderr)):
+        return _main(arguments)
+
+
+def _main(arguments: list[str]) -> int:
     from typer import Exit
     from typer._click.exceptions import ClickException  # Typer carries its own click: that of PyPI is another class
     from typer.main import get_command

@@ -72,6 +72,7 @@ def fit(
 def _recalibrate(old: Path, warehouse: Path, into: Path, as_json: bool) -> None:
     from riskpred.cli.progress import Shown
     from riskpred.fit.recalibrate_site import recalibrate
+    from riskpred.model.ageing import ageing_said
 
     with Shown() as progress:
         bundle, changes = recalibrate(old, warehouse, into, progress)
@@ -89,12 +90,15 @@ def _recalibrate(old: Path, warehouse: Path, into: Path, as_json: bool) -> None:
         f"recalibrated on {entry['subjects']:,} subjects ({entry['rows']:,} rows) of {entry['site']}; the network is "
         "as it was",
         *(f"  {change.sentence}" for change in changes),
+        ageing_said(done),
         f"next: riskpred evaluate {done['bundle']} {warehouse}",
     ]
     typer.echo("\n".join(lines))
 
 
 def _done(bundle: "Bundle") -> dict[str, Any]:
+    from riskpred.model.ageing import CARD_KEY
+
     return {
         "bundle": str(bundle.path),
         "name": bundle.name,
@@ -104,10 +108,13 @@ def _done(bundle: "Bundle") -> dict[str, Any]:
         "modalities": list(bundle.model.modalities),
         "targets": [list(target) for target in bundle.model.targets],
         "counts": bundle.counts,
+        CARD_KEY: bundle.card[CARD_KEY],
     }
 
 
 def _text(done: dict[str, Any]) -> str:
+    from riskpred.model.ageing import ageing_said
+
     lines = [
         f"{done['bundle']}: {done['name']} {done['version']}, sha256 {done['sha256'][:12]}, seed {done['seed']}",
         f"trained on {done['counts']['subjects']:,} subjects ({done['counts']['rows']:,} rows), "
@@ -117,5 +124,6 @@ def _text(done: dict[str, Any]) -> str:
         years = [horizon for outcome, horizon in done["targets"] if outcome == name]
         when = "now" if years == [0.0] else f"within {', '.join(f'{year:g}' for year in years)} years"
         lines.append(f"  {name}: {counts['events']:,} events in {counts['subjects']:,} subjects; risk {when}")
+    lines.append(ageing_said(done))
     lines.append(f"next: riskpred evaluate {done['bundle']} WAREHOUSE")
     return "\n".join(lines)

@@ -136,6 +136,7 @@ def _planned(planned: "Forecast", into: Path) -> str:
             f"  carry     {planned.to_carry:>12,} subjects{carried}",
             f"  copy, verify, publish: about {planned.copy_seconds:,.0f} s",
             f"  bundle    {planned.promotion}",
+            f"  ageing    {planned.ageing}",
             *(f"  note      {note}" for note in planned.notes),
         )
     )

@@ -92,7 +92,7 @@ class NightConfig(Strict):
         "auto", description="auto = the fastest that the bundle permits on this machine"
     )
     duckdb_memory: str = Field(
-        "512MB",
+        "256MB",
         pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?(MB|GB|MiB|GiB)$",
         description="what DuckDB may hold of a file it reads or writes; the rest goes to disk beside SCORES",
     )

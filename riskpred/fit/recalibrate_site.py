@@ -22,12 +22,14 @@ from riskpred.evaluate.censoring import Undefined, at_horizon
 from riskpred.evaluate.gather import Evaluated, outcome_status
 from riskpred.evaluate.transport import calibration_rows
 from riskpred.features.fits import check_fits
+from riskpred.fit.ageing import card_entry, moved_at_site, newest_rows
 from riskpred.fit.data import subject_uniform, training_subjects
 from riskpred.fit.losses import GroupLabels, negative_log_likelihood
 from riskpred.fit.patterns import ENOUGH_EVENTS
 from riskpred.fit.recalibrate import Line
 from riskpred.fit.site_rates import SiteRates, risks_of, site_rates
 from riskpred.fit.widen import factors, smallest
+from riskpred.model.ageing import CARD_KEY as THIRTY_DAYS
 from riskpred.model.bundle import Bundle, Contents, load_bundle, subject_hashes, write_bundle
 from riskpred.model.calibration import Calibration
 from riskpred.model.layout import DAYS_PER_YEAR, GroupGrid, Layout, running_maximum
@@ -113,16 +115,18 @@ def recalibrate(
                 do="recalibrate the bundle that had not seen them, or fit again",
             )
         found = site_rates(old, source, subjects, progress)
-    with one_thread():
-        lines, changes = fit_site(old.model.layout, found.rates, found.labels(old.model.layout))
-    if all(change.reason for change in changes):
-        raise InputError(
-            f"{warehouse}: too few events to recalibrate on.",
-            wanted=f"at least {FEWEST_EVENTS} events of one cause among train and tuning subjects",
-            got="; ".join(change.sentence for change in changes),
-            do="use the bundle as it is, or wait for longer follow-up",
-        )
-    write_bundle(into, _contents(old, found, lines, changes, site))
+        with one_thread():
+            lines, changes = fit_site(old.model.layout, found.rates, found.labels(old.model.layout))
+            if all(change.reason for change in changes):
+                raise InputError(
+                    f"{warehouse}: too few events to recalibrate on.",
+                    wanted=f"at least {FEWEST_EVENTS} events of one cause among train and tuning subjects",
+                    got="; ".join(change.sentence for change in changes),
+                    do="use the bundle as it is, or wait for longer follow-up",
+                )
+            contents = _contents(old, found, lines, changes, site)
+            aged = _thirty_days(contents, source, found)
+    write_bundle(into, replace(contents, card={**contents.card, THIRTY_DAYS: aged}))
     progress.step("write bundle", 1, 1)
     return load_bundle(into), changes
 
@@ -314,6 +318,15 @@ def _contents(old: Bundle, found: SiteRates, lines: Sequence[Line], changes: Seq
             "trained_on": np.union1d(old.trained_on, hashes),
         }
     )
+
+
+def _thirty_days(contents: Contents, source: Warehouse, found: SiteRates) -> dict[str, Any]:
+    """The card's entry, of this site's people and with the new calibration."""
+    chosen = newest_rows(found.subject_id, found.prediction_time, contents.seed)
+    subjects, moments = found.subject_id[chosen], found.prediction_time[chosen]
+    with one_thread():
+        moved_on = moved_at_site(contents.model, contents.config.outcomes, source, subjects, moments)
+    return card_entry(contents.model.targets, moved_on)
 
 
 def moved(

@@ -16,12 +16,14 @@ from riskpred.config.network import CrossValidation
 from riskpred.config.study import ModelConfig, load_cautions, load_model_config
 from riskpred.evaluate.populations import population_of
 from riskpred.features.plan import FeaturePlan
+from riskpred.fit.ageing import card_entry, month_later, moved_by_month, newest_rows
 from riskpred.fit.data import Rows, counts, stratified_folds, training_rows
 from riskpred.fit.grid import learn_layout
 from riskpred.fit.members import Fitted, fit_members, training_data
 from riskpred.fit.peer import fit_peer
 from riskpred.fit.profile import attribution_baselines, reference
 from riskpred.fit.scope import learn_scope
+from riskpred.model.ageing import CARD_KEY as THIRTY_DAYS
 from riskpred.model.bundle import (
     DEFINITIONS,
     REFERENCE_GROUP,
@@ -64,10 +66,14 @@ def fit(study: str, warehouse: Path, into: Path, seed: int = 1, progress: Progre
     with Warehouse.open(warehouse) as source:
         plan, rows = training_rows(config, source, progress)
         site = source.site
+        chosen = newest_rows(rows.subject_id, rows.batch.prediction_time, seed)
+        moments = rows.batch.prediction_time[chosen]
+        later = month_later(plan, config.outcomes, source, rows.subject_id[chosen], moments)
     layout = learn_layout(config.outcomes, rows, config.network.intervals)
     with _repeatable():
         contents = _fit(config, plan, layout, rows, site, seed, progress)
-    contents = replace(contents, card={**contents.card, "cautions": list(cautions)})
+        aged = card_entry(contents.model.targets, moved_by_month(contents.model, rows, chosen, later))
+    contents = replace(contents, card={**contents.card, "cautions": list(cautions), THIRTY_DAYS: aged})
     write_bundle(into, contents)
     progress.step("write bundle", 1, 1)
     return load_bundle(into)

@@ -33,6 +33,7 @@ MAX_FILE_BYTES = 2**30
 _DEFLATED = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1")
 _UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 _PIXEL_DATA = Tag(0x7FE0, 0x0010)
+_SMALLER = f"at most {MAX_PIXELS:,} pixels, {MAX_VOLUME:,} over all frames"
 _READABLE = "a DICOM (Part 10), PNG or JPEG file that decodes whole"
 
 # pydicom puts values of the file, a patient's name among them, into its log lines and warnings.
@@ -106,6 +107,8 @@ def decode(data: bytes, at_least: int | None = None) -> Pixels:
             pixels = read(data, at_least)
         except ImageProblem:
             raise
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+            raise ImageProblem("too_many_pixels", _SMALLER) from None  # Pillow looks before _check_size can
         except Exception as error:
             # A damaged file may raise anything in a decoder; its text may hold values, so only the kind is kept.
             raise ImageProblem("unreadable", _READABLE) from error
@@ -196,7 +199,7 @@ def _read_dicom(data: bytes, at_least: int | None) -> Pixels:
 
 def _check_size(rows: int, columns: int, frames: int) -> None:
     if rows * columns > MAX_PIXELS or rows * columns * frames > MAX_VOLUME:
-        raise ImageProblem("too_many_pixels", f"at most {MAX_PIXELS:,} pixels, {MAX_VOLUME:,} over all frames")
+        raise ImageProblem("too_many_pixels", _SMALLER)
 
 
 def _whole(dataset: Dataset, name: str, default: int | None = None) -> int:

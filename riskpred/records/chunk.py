@@ -1,6 +1,6 @@
 """The form in which records travel through the product: consecutive subjects as flat, sorted arrays."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -60,3 +60,22 @@ class SubjectChunk:
 
     def __len__(self) -> int:
         return len(self.subject_id)
+
+    def until(self, moment: NDArray[np.int64]) -> "SubjectChunk":
+        """The chunk without what is later than each subject's moment. Shape: (S,) UTC microseconds."""
+        subject = np.repeat(np.arange(len(self)), np.diff(self.start))
+        keep = self.time <= moment[subject]
+        counts = np.bincount(subject[keep], minlength=len(self))
+        return replace(
+            self,
+            start=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            time=self.time[keep],
+            code=self.code[keep],
+            numeric_value=self.numeric_value[keep],
+            text=self.text[keep],
+            images=tuple(
+                tuple(row for row in rows if row.time <= last)
+                for rows, last in zip(self.images, moment.tolist(), strict=True)
+            ),
+            unit=None if self.unit is None else self.unit[keep],
+        )

@@ -36,8 +36,8 @@ def connect_readonly(path: Path, what: str) -> duckdb.DuckDBPyConnection:
 
 
 def without_extensions(connection: duckdb.DuckDBPyConnection) -> None:
-    """An extension that is not built in would be fetched from the network."""
-    for setting in ("autoinstall_known_extensions", "autoload_known_extensions"):
+    """An extension that is not built in would be fetched from the network; a progress bar would go to stdout."""
+    for setting in ("autoinstall_known_extensions", "autoload_known_extensions", "enable_progress_bar"):
         connection.execute(f"SET {setting} = false")
 
 

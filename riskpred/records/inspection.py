@@ -22,6 +22,7 @@ MEANINGS = {
     "duplicate_image_ids": "rows of images whose image_id stands before",
     "subjects_without_split": "subjects that subject_splits does not name",
     "unknown_splits": "rows of subject_splits that are not train, tuning or held_out",
+    "duplicate_events": "rows of events that stand before, equal in every field; all are read",
     "events_unsorted": "events do not lie in subject order: every pass sorts first",
     "digests_stale": "the file was changed after the ingest: its digests are read anew, slowly",
     "mixed_units": "codes with values in more than one unit: no model takes them",

@@ -77,7 +77,7 @@ def staged(
                 if Path(f"{target}.wal").exists():  # of a program that crashed on it: what it committed counts
                     shutil.copyfile(f"{target}.wal", f"{staging}.wal")
             connection = duckdb.connect(str(staging))
-            for setting in ("autoinstall_known_extensions", "autoload_known_extensions"):
+            for setting in ("autoinstall_known_extensions", "autoload_known_extensions", "enable_progress_bar"):
                 connection.execute(f"SET {setting} = false")
             if memory_limit:
                 connection.execute("SET memory_limit = ?", [memory_limit])

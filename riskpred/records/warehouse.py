@@ -229,7 +229,8 @@ class Warehouse:
 
         non_finite_values are read as null. images_incomplete: rows of images left out, see `incomplete_images`.
         duplicate_image_ids, subjects_without_split, unknown_splits: as named.
-        events_unsorted: 1 where every pass has to sort.   digests_stale: 1 where `contents` is stale.
+        duplicate_events: rows equal to one before.   events_unsorted: 1 where every pass has to sort.
+        digests_stale: 1 where `contents` is stale.
         """
         names = ", ".join(f"'{name}'" for name in SPLITS)
         found = {
@@ -238,6 +239,8 @@ class Warehouse:
             "duplicate_image_ids": self._one("SELECT count(image_id) - count(DISTINCT image_id) FROM images"),
             "subjects_without_split": len(set(self.subject_ids.tolist()) - self.splits().keys()),
             "unknown_splits": self._one(f"SELECT count(*) FROM subject_splits WHERE split NOT IN ({names})"),
+            # Ingest keeps a repeated fact once: only another tool's table can hold one twice.
+            "duplicate_events": 0 if self.contents == "kept" else self._duplicates(),
             "events_unsorted": int(not self.clustered),
             "digests_stale": int(self.digests_stale),
         }
@@ -313,6 +316,11 @@ class Warehouse:
     def _subject_lanes(self) -> Lanes:
         return joined_digests(self._digests.lanes, self._images.digest_sums(self._digests.subject_id))
 
+    def hold_little(self, megabytes: int) -> None:
+        """Bound what DuckDB keeps of the file, with one thread; blocks above it are let go now."""
+        self._connection.execute("SET threads = 1")
+        self._connection.execute("SET memory_limit = ?", [f"{megabytes}MiB"])
+
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Rows of a read-only query, for reports on the warehouse itself."""
         return self._rows(sql)
@@ -356,6 +364,11 @@ class Warehouse:
     @cached_property
     def _single_units(self) -> tuple[str | None, ...]:
         return tuple(units[0] if len(units) == 1 else None for units in self.code_units.values())
+
+    def _duplicates(self) -> int:
+        fields = ("subject_id", "time", "code", "numeric_value", "text_value", "unit")
+        names = ", ".join(f'"{name}"' for name in fields if name in self.columns("events"))
+        return self._one(f"SELECT count(*) - count(DISTINCT hash({names})) FROM events")
 
     def _limit_memory(self) -> None:
         """What does not fit goes to disk, and not beside a read-only file: there may be no room or right to write."""

@@ -72,7 +72,7 @@ def assemble(
         retired = _retired(connection, settings.keep_runs)
         store.retire([run_id for run_id in retired if run_id != source])
         keep_salt(connection, parts.salt)
-    with watch("load parts"):
+    with watch("write"):
         made, told = parts.finished(RISKS), parts.finished(REASONS)
         for table in tables("scores"):
             _load(store, parts, RISKS, sorted(made), table)

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 
+from riskpred.model.ageing import ageing_said
 from riskpred.model.threads import one_thread
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.chunk import judge_chunk
@@ -28,7 +29,7 @@ class Forecast:
 
     to_compute, to_carry: subjects.   model_seconds: wall, on `workers` processes, from a rate measured now on some of
     the subjects; copy_seconds: of the published file and of rows, from usual rates.   promotion: what the ledger would
-    say.   notes: what `score` would say before it starts.
+    say.   ageing: how far 30 days alone move a risk (the model card).   notes: what `score` would say before it starts.
     """
 
     run_id: str
@@ -42,6 +43,7 @@ class Forecast:
     model_seconds: float
     copy_seconds: float
     promotion: str
+    ageing: str
     notes: tuple[str, ...]
 
 
@@ -72,6 +74,7 @@ def forecast(request: Request) -> Forecast:
         model_seconds=0.0 if rate is None else round(len(prepared.to_compute) / rate / workers, 1),
         copy_seconds=round(size / _COPIED_PER_SECOND + rows / _WRITTEN_PER_SECOND, 1),
         promotion=prepared.promotion.text,
+        ageing=ageing_said(prepared.bundle.card),
         notes=tuple(notes),
     )
 

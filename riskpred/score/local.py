@@ -1,6 +1,7 @@
 """The local engine: makes a night's parts in this process, or in several, each with one thread."""
 
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
@@ -9,6 +10,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from riskpred.errors import OutputError
 from riskpred.features.image import ImageSource
@@ -20,6 +23,9 @@ from riskpred.score.worker import OnDone, Place, Worker
 
 if TYPE_CHECKING:
     from riskpred.model.bundle import Bundle
+
+_IDLE_MEGABYTES = 32
+"""What DuckDB may keep of the warehouse while others read it."""
 
 
 def make_parts(
@@ -40,6 +46,8 @@ def make_parts(
     # Where there are images, decoding is most of the work and has processes of its own; one cache, one who writes it.
     processes = min(workers or cores(), len(tasks))
     if not images and processes > 1:
+        source.hold_little(_IDLE_MEGABYTES)
+        hand_back_memory()
         left = _in_processes(place, common, tasks, processes, on_done)
         if not left:
             return
@@ -65,8 +73,11 @@ def make_parts(
 def _in_processes(place: Place, common: Common, tasks: Sequence[Task], workers: int, on_done: OnDone) -> list[Task]:
     """Make parts in worker processes; returns those that were not made because a worker was killed."""
     made: set[int] = set()
-    # spawn: a fork of a process with threads (DuckDB, torch) may hang. Sent: paths and ids, no data of anyone.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (place, common, os.getpid()))
+    # A fork of this process, which has threads (DuckDB, torch), may hang. The fork server has none: it only imports,
+    # and its children share what it imported. Sent: paths and ids, no data of anyone.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    pool = ProcessPoolExecutor(workers, context, _start, (place, common))
     try:
         waiting: dict[Future[None], Task] = {pool.submit(_make, task): task for task in tasks}
         while waiting:
@@ -91,22 +102,31 @@ _for_life = ExitStack()
 """What a worker process holds until it ends: dropped, one thread would become many again."""
 
 
-def _start(place: Place, common: Common, parent: int) -> None:
+def _start(place: Place, common: Common) -> None:
     global _worker
-    # Ctrl-C reaches the whole group: the parent hears it, and ends us.
+    # Ctrl-C reaches the whole group: the night's own process hears it, and ends us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _die_with(parent)
+    _die_with_the_server()
     _for_life.enter_context(one_thread())
     _worker = Worker(place, common)
     _for_life.callback(_worker.close)
 
 
-def _die_with(parent: int) -> None:
-    """Have the system end this process when its parent is gone (Linux): nobody else would."""
+def _die_with_the_server() -> None:
+    """Have the system end this process when the fork server is gone, and that ends with the night (Linux)."""
     signal_of_death = 1  # PR_SET_PDEATHSIG
     ctypes.CDLL(None).prctl(signal_of_death, signal.SIGKILL)
-    if os.getppid() != parent:
+    if os.getppid() == 1:
         os._exit(1)
+
+
+def hand_back_memory() -> None:
+    """Give the system what planning needed, before others need it (glibc)."""
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _make(task: Task) -> None:

@@ -17,7 +17,7 @@ from riskpred.score.assess import BATCH_SIZE
 from riskpred.score.compute import CHUNK_SIZE, REASONS, RISKS, Common, Task, tasks_of
 from riskpred.score.images import NightImages
 from riskpred.score.ledger import Ledger
-from riskpred.score.local import make_parts
+from riskpred.score.local import hand_back_memory, make_parts
 from riskpred.score.parts import Parts, parts_folder
 from riskpred.score.prepare import Engine, Prepared, Request, prepare
 from riskpred.score.pseudonyms import new_salt, published_salt
@@ -172,6 +172,7 @@ class _Night:
             self._make(make, parts, common, reasons, "explain", {})
         for about in (*made, *parts.finished(REASONS).values()):
             self._watch.add(about["seconds"])
+        hand_back_memory()
         found = self._publish(held, parts)
         return NightSummary(
             ledger=found.ledger,

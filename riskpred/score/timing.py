@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Adds up wall seconds by stage name.
+    """Adds up wall seconds by stage name; a stage within another counts for itself alone.
 
     Example:
         >>> watch = Stopwatch()
@@ -18,6 +18,7 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._inside = 0.0
         self._start, self._cpu = time.monotonic(), time.process_time()
 
     @property
@@ -37,8 +38,11 @@ class Stopwatch:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        began = time.monotonic()
+        began, outside = time.monotonic(), self._inside
+        self._inside = 0.0
         try:
             yield
         finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - began
+            spent = time.monotonic() - began
+            self.add({stage: spent - self._inside})
+            self._inside = outside + spent

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import pyarrow as pa
+
 from riskpred.errors import InputError
 from riskpred.features.image import ImageSource
 from riskpred.model.bundle import load_bundle
@@ -13,6 +15,9 @@ from riskpred.score.compute import Common, Maker, Task
 
 if TYPE_CHECKING:
     from riskpred.model.bundle import Bundle
+
+_MEGABYTES = 96
+"""What DuckDB may keep of a warehouse that is read in subject order."""
 
 OnDone = Callable[[int, bool], None]
 """Called with how many more subjects are done, and whether a part is finished with them."""
@@ -54,6 +59,8 @@ class Worker:
     """One process that makes parts, for as long as it lives. `bundle`: of the place, loaded once."""
 
     def __init__(self, place: Place, common: Common) -> None:
+        # The pool that Arrow prefers keeps what it was once given.
+        pa.set_memory_pool(pa.system_memory_pool())
         self.bundle = load_bundle(place.model)
         self._place, self._common = place, common
         self._source: Warehouse | None = None
@@ -80,6 +87,7 @@ class Worker:
                 wanted="the same records from the first part to the last",
                 do="run again: the night is then planned from what is there now",
             )
+        source.hold_little(_MEGABYTES)
         self._source, self._shards = source, shards
         return source
 

@@ -22,7 +22,17 @@ LATER = "2021-01-01"
 def published(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two nights of the tiny study, 2018-07-01 and LATER. Tests change copies."""
     into = tmp_path_factory.mktemp("monitor") / "scores.duckdb"
-    words = ["score", str(tiny.warehouse), "--model", str(tiny.bundle), "--into", str(into), "--explain", "0", "--force"]
+    words = [
+        "score",
+        str(tiny.warehouse),
+        "--model",
+        str(tiny.bundle),
+        "--into",
+        str(into),
+        "--explain",
+        "0",
+        "--force",
+    ]
     assert main(words) == 0
     assert main([*words, "--as-of", LATER]) == 0
     return into

@@ -175,6 +175,13 @@ def test_it_says_where_it_came_from_and_what_was_kept(tiny, recalibrated):
     assert f"sha256 {old.sha256[:12]}" in out
     assert bundle.version != old.version or bundle.sha256 != old.sha256
     assert bundle.counts["recalibrated_on"]["subjects"] == entry["subjects"]
+    aged = bundle.card["thirty_days"]
+    assert aged["subjects"] == entry["subjects"], "of this site's people, with the new maps"
+    before, after = (
+        one.card["thirty_days"]["risk_points"]["stroke"]["3"] for one in (load_bundle(tiny.bundle), bundle)
+    )
+    assert 0 < after["median"] != before["median"]
+    assert "30 days with nothing new move a risk by" in out
     assert (bundle.model.widening >= old.model.widening).all()
 
 

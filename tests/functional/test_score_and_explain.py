@@ -1,6 +1,7 @@
 """`riskpred score` and `riskpred explain` from the command line, on the tiny study."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,22 @@ def test_a_night_from_the_command_line(tiny: Any, tmp_path: Path, capsys: pytest
     assert [line.split()[0] for line in table.splitlines()] == ["outcome", "low_mood", "stroke", "tumour"]
     again = _ask(into, "SELECT run_id, content_digest FROM runs")
     assert again == [(ledger["run_id"], ledger["content_digest"])]
+
+
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
+    tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    into = tmp_path / "scores.duckdb"
+    words = ["score", str(tiny.warehouse), "--model", str(tiny.bundle), "--into", str(into), "--force", "--dry-run"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "300 subjects; nothing was written" in said
+    assert re.search(r"\n  ageing    30 days with nothing new move a risk by [0-9.]+ points", said)
+    assert main([*words, "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert (planned["to_compute"], planned["to_carry"]) == (300, 0)
+    assert planned["ageing"] in said
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_the_study_warns_of_reaches_the_evaluation_and_the_pages(

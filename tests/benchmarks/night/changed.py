@@ -6,6 +6,8 @@ from typing import Final
 
 import duckdb
 
+from riskpred.records.contents import KEPT, write_contents
+
 _ORDER: Final = "subject_id, time NULLS FIRST, code, numeric_value, text_value, unit"
 _RANGE = 20_000
 
@@ -14,8 +16,7 @@ def changed(warehouse: Path, into: Path, at: str, share: float = 0.01, seed: int
     """Write a copy in which `share` of the subjects have one more laboratory value, known at the moment `at`.
 
     Ranges of subjects are sorted one after the other, so the copy lies clustered and sorted as the original does, and
-    memory does not grow with it. Tables that only describe the events they lie beside are copied as they are: what
-    they say of a changed subject is no longer so, as with any file that another tool has changed.
+    memory does not grow with it. What ingest keeps of the events (digests, codes) is made anew, as an ingest does.
 
     Returns: the subjects with news, ascending.
     """
@@ -26,6 +27,8 @@ def changed(warehouse: Path, into: Path, at: str, share: float = 0.01, seed: int
         connection.execute(f"ATTACH '{warehouse}' AS before (READ_ONLY)")
         tables = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'before' AND table_name <> 'events'"
         for (table,) in connection.execute(tables).fetchall():
+            if table in KEPT:
+                continue
             connection.execute(f'CREATE TABLE "{table}" AS SELECT * FROM before."{table}"')
         connection.execute("CREATE TABLE events AS SELECT * FROM before.events LIMIT 0")
         connection.execute(
@@ -51,6 +54,7 @@ def changed(warehouse: Path, into: Path, at: str, share: float = 0.01, seed: int
             )
         subjects = connection.execute("SELECT subject_id FROM news ORDER BY 1").fetchall()
         connection.execute("DETACH before")
+        write_contents(connection)
         connection.execute("CHECKPOINT")
     os.replace(staging, into)
     return [int(subject) for (subject,) in subjects]

@@ -29,7 +29,7 @@ def night(
     warehouse: Path, bundle: Path, scores: Path, work: Path, cores: int | None, as_of: str = AS_OF
 ) -> dict[str, Any]:
     """One night beside those that the scores file holds."""
-    words = ["score", warehouse, "--model", bundle, "--into", scores, "--as-of", as_of, "--explain", "0"]
+    words = ["score", warehouse, "--model", bundle, "--into", scores, "--as-of", as_of, "--explain", "0", "--force"]
     ran = command.run(words, work, cores).expect(0, 14)
     ledger = nights.latest(scores)
     counted = {

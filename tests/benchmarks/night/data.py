@@ -14,6 +14,7 @@ from typing import Final
 import duckdb
 
 from riskpred.config.simulation import load_hospital
+from riskpred.records.contents import write_contents
 from riskpred.records.simulate.hospital import simulate
 from tests.benchmarks.night import command
 
@@ -99,6 +100,7 @@ def multiplied(hospital: Path, into: Path, subjects: int, as_of: str = AS_OF, pr
         )
         connection.execute("DROP TABLE template")
         connection.execute("DETACH hospital")
+        write_contents(connection)
         connection.execute("CHECKPOINT")
     os.replace(staging, into)
     return into

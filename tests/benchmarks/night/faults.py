@@ -129,8 +129,8 @@ def attack(given: Clean, folder: Path, faults: int, run: Run, seed: int = 1) -> 
 
 def night(run: Run, warehouse: Path, bundle: Path, scores: Path, *more: str | Path) -> Ran:
     """One night at AS_OF, whatever becomes of it."""
-    words = ["score", warehouse, "--model", bundle, "--into", scores, "--as-of", AS_OF, "--explain", "0", *more]
-    return run(words)
+    words = ["score", warehouse, "--model", bundle, "--into", scores, "--as-of", AS_OF, "--explain", "0", "--force"]
+    return run([*words, *more])
 
 
 def subject_ids(warehouse: Path) -> dict[str, int]:

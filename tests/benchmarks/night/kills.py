@@ -85,7 +85,7 @@ def attack(
     draw, done = random.Random(seed), []
     (folder / "place").mkdir()
     yesterday, scores = folder / "yesterday.duckdb", folder / "place" / "scores.duckdb"
-    words = ["score", warehouse, "--model", bundle, "--explain", "20"]
+    words = ["score", warehouse, "--model", bundle, "--explain", "20", "--force"]
     _expect_done(warm.run([*words, "--into", yesterday, "--as-of", days[0]]))
     tonight = [*words, "--into", scores, "--as-of", days[1]]
     undisturbed = _undisturbed(warm, tonight, yesterday, scores)

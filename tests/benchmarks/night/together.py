@@ -66,7 +66,7 @@ def two_runs(warm: Warm, warehouse: Path, bundle: Path, folder: Path, day: str =
     """Start a night, hold it still in the middle, start a second one, let the first go on; then one after a kill."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    words = ["score", warehouse, "--model", bundle, "--explain", str(explain), "--as-of", day]
+    words = ["score", warehouse, "--model", bundle, "--explain", str(explain), "--as-of", day, "--force"]
     alone, scores = folder / "alone.duckdb", folder / "scores.duckdb"
     assert warm.run([*words, "--into", alone]).wait() in (0, 14)
     first = _in_the_middle(warm, [*words, "--into", scores])
@@ -94,7 +94,7 @@ def held_open(
     """A reader opens yesterday's scores before the night begins, and reads them while it runs and afterwards."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    words = ["score", warehouse, "--model", bundle, "--explain", str(explain)]
+    words = ["score", warehouse, "--model", bundle, "--explain", str(explain), "--force"]
     scores, alone = folder / "scores.duckdb", folder / "alone.duckdb"
     assert warm.run([*words, "--into", scores, "--as-of", days[0]]).wait() in (0, 14)
     # As JSON has it, which is how the reader answers.

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 
 from riskpred.cli import main
 from riskpred.errors import InputError, OutputError
+from riskpred.fit.data import training_rows
 from riskpred.fit.run import fit
 from riskpred.model.bundle import load_bundle
 from riskpred.records.schema import table_schema
+from riskpred.records.warehouse import Warehouse
 
 OUTCOMES = """
 entry_codes: [ENTRY]
@@ -184,3 +187,75 @@ def test_cross_validation_keeps_a_prediction_of_every_row_in_every_repeat(
     assert bool(np.isfinite(kept.risk).all())
     assert bool(np.isfinite(kept.peer_risk).all())
     assert (kept.fold[:160] != kept.fold[np.argsort(kept.row[160:], kind="stable") + 160]).any()
+
+
+def test_what_30_days_alone_do_is_kept_and_said(
+    study: Path, warehouse: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a study that reads nothing but age, it is the risk 30 days older less the risk now, of everyone trained on."""
+    (study / "features.yaml").write_text("modalities:\n  tabular: {kind: tabular, features: [{builtin: age_years}]}\n")
+    (study / "network.yaml").write_text(NETWORK.replace("  series: {kind: series, width: 4}\n", ""))
+    source = warehouse()
+    assert main(["fit", str(study), str(source), "--into", str(tmp_path / "b")]) == 0
+    said = capsys.readouterr().out
+    bundle = load_bundle(tmp_path / "b")
+    kept = bundle.card["thirty_days"]
+    assert (kept["days"], kept["subjects"], kept["without_input"]) == (30, 160, 0)
+    with Warehouse.open(source) as opened:
+        _, rows = training_rows(bundle.config, opened)
+    age = rows.batch.inputs["tabular"]
+    older = replace(
+        rows.batch, inputs={"tabular": replace(age, values=(age.values + np.float32(30 / 365.25)).astype(np.float32))}
+    )
+    points = 100 * np.abs(bundle.model.predict(older).risk - bundle.model.predict(rows.batch).risk)
+    for q, horizon in enumerate(("1", "3")):
+        told = kept["risk_points"]["heart"][horizon]
+        assert told["median"] > 0
+        expected = {
+            "median": np.median(points[:, q]),
+            "p95": np.percentile(points[:, q], 95),
+            "largest": points[:, q].max(),
+        }
+        assert told == pytest.approx(expected, rel=0.01, abs=1e-4)
+    worst = kept["risk_points"]["heart"]["3"]
+    assert f"30 days with nothing new move a risk by {worst['median']:.2g} points" in said
+
+
+def test_events_of_the_30_days_change_nothing_of_it(study: Path, warehouse: Make, tmp_path: Path) -> None:
+    source = warehouse()
+    before = fit(str(study), source, tmp_path / "a").card["thirty_days"]
+    with duckdb.connect(str(source)) as connection:
+        connection.execute(
+            "INSERT INTO events SELECT DISTINCT subject_id, TIMESTAMP '2010-01-11', 'LAB//A', 30.0, NULL, 'mmol/L' "
+            "FROM events ORDER BY subject_id"
+        )
+    assert fit(str(study), source, tmp_path / "b").card["thirty_days"] == before
+
+
+@pytest.mark.parametrize("aggregates", ["last", "count"])
+def test_the_loss_of_a_value_that_leaves_its_window_is_kept(
+    study: Path, warehouse: Make, tmp_path: Path, aggregates: str
+) -> None:
+    """The study's only feature has a window of 10 days: its last value is gone 30 days later, its count is 0."""
+    (study / "features.yaml").write_text(
+        "modalities:\n  tabular:\n    kind: tabular\n"
+        f"    features: [{{codes: [LAB//NEW], aggregates: [{aggregates}], windows_days: [10]}}]\n"
+    )
+    (study / "network.yaml").write_text(NETWORK.replace("  series: {kind: series, width: 4}\n", ""))
+    source = warehouse()
+    with duckdb.connect(str(source)) as connection:  # those who will fall ill were measured five times as often
+        connection.execute(
+            "INSERT INTO events "
+            "SELECT subject_id, TIMESTAMP '2009-12-27' - to_hours(n), 'LAB//NEW', 1.0 + n, NULL, NULL FROM "
+            " (SELECT subject_id, bool_or(code = 'DX//MI') AS ill FROM events GROUP BY 1) AS s, range(5) AS r(n) "
+            "WHERE ill OR n = 0 ORDER BY subject_id"
+        )
+    kept = fit(str(study), source, tmp_path / "b").card["thirty_days"]
+    moved = kept["risk_points"]["heart"]["3"]
+    assert kept["subjects"] == 160
+    if aggregates == "last":
+        assert kept["without_input"] == 160
+        assert moved == {"median": None, "p95": None, "largest": None}
+    else:
+        assert kept["without_input"] == 0
+        assert moved["largest"] > 1, "of a risk that was high by five measurements"

@@ -136,7 +136,9 @@ def test_a_call_left_early_does_not_answer_the_next_one(root):
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_workers_end_with_whoever_started_them(root, end):
     code = (
-        "import sys; from pathlib import Path; from riskpred.imaging.decode import DecodePool, Wanted\n"
+        "import signal; from pathlib import Path; from riskpred.imaging.decode import DecodePool, Wanted\n"
+        # A shell that starts the tests in the background has its children ignore Ctrl-C.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"root = Path({str(root)!r})\n"
         "with DecodePool(2) as pool:\n"
         "    pool.start()\n"
@@ -154,12 +156,16 @@ def test_workers_end_with_whoever_started_them(root, end):
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
     )
-    pids = [int(pid) for pid in run.stdout.readline().split()]
-    assert len(pids) == 2
-    if end == signal.SIGINT:
-        os.killpg(run.pid, end)
-    else:
-        run.send_signal(end)
-    run.wait(20)
-    run.stdout.close()
+    try:
+        pids = [int(pid) for pid in run.stdout.readline().split()]
+        assert len(pids) == 2
+        if end == signal.SIGINT:
+            os.killpg(run.pid, end)
+        else:
+            run.send_signal(end)
+        run.wait(20)
+    finally:
+        run.kill()
+        run.wait()
+        run.stdout.close()
     wait_until(lambda: all(map(gone, pids)))

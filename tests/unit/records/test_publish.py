@@ -30,8 +30,10 @@ def value_of(target: Path) -> int:
 
 def in_another_process(code: str, *arguments: object) -> "subprocess.Popen[str]":
     """Starts Python code and waits until it prints its first line."""
+    # A shell that starts the tests in the background has its children ignore Ctrl-C.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     child = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        [sys.executable, "-c", heard + textwrap.dedent(code), *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -52,8 +52,9 @@ def test_rows_hold_what_the_model_says(
     by_target = {(row[2], row[3]): row for row in stored}
     for q, target in enumerate(bundle.model.targets):
         row = by_target[target]
-        assert row[5] == pytest.approx(expected.risk[at, q], abs=1e-9)
-        assert row[6:8] == pytest.approx((expected.low[at, q], expected.high[at, q]), abs=1e-9)
+        # Not closer: the night's images are encoded channels last, in other batches than these.
+        assert row[5] == pytest.approx(expected.risk[at, q], abs=1e-6)
+        assert row[6:8] == pytest.approx((expected.low[at, q], expected.high[at, q]), abs=1e-6)
         assert row[9] == "everyone"
         assert row[10] == pytest.approx(bundle.percentile(expected.risk)[at, q], abs=0.02)
         assert row[13] == []
