@@ -99,6 +99,10 @@ class RayWorker:
             }
         )
 
+    def close(self) -> None:
+        """Let go of everything."""
+        self._for_life.close()
+
     def _refusal(self) -> str | None:
         if __version__ != self._version:
             return f"riskpred {__version__} is installed, and {self._version} leads the night."
@@ -113,12 +117,14 @@ class RayWorker:
             return f"{folder}: not writable."
         self._for_life.enter_context(one_thread())
         self._worker = Worker(self._place, self._common)
+        self._for_life.callback(self._worker.close)
         night = self._common.night
         if self._worker.bundle.sha256 != night.bundle_sha256:
             return f"{self._place.model}: not the bundle that the night was planned with."
         if self._pictures:
             path: NumericPath = "bf16" if night.numeric_path == "bf16" else "fp32"
             self._images = NightImages(self._worker.bundle.model, None, path, self._decoders)
+            self._for_life.callback(self._images.close)
             if self._images.numeric_path != path:
                 return f"images cannot be encoded in {path}."
         return None
