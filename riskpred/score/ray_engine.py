@@ -4,6 +4,9 @@ A worker takes one part at a time, opens the shard that holds it, and writes it 
 where it appears whole by a rename. The process of the night hands parts out, counts, and alone publishes. When a worker
 or a machine is lost its part goes to another worker; should the lost one live on and finish it too, the second to
 rename throws its own away. So no part is missing and none is there twice.
+
+Only the head of the cluster cannot be lost: within a minute ray itself then ends the process of the night (exit code 1).
+Nothing is published, and the next run goes on from the finished parts.
 """
 
 import time
@@ -170,7 +173,9 @@ class _Crew:
             ready, _ = self._ray.wait(list(self._busy), timeout=1.0) if self._busy else ([], [])
             if ready:
                 heard = time.monotonic()
-            elif not self._busy or (not self._working and time.monotonic() - heard > _PATIENCE_SECONDS):
+            elif not self._busy or (
+                not self._working and (self._deserted or time.monotonic() - heard > _PATIENCE_SECONDS)
+            ):
                 raise self._nobody()
             for answer in ready:
                 hand = self._busy.pop(answer)
@@ -214,6 +219,11 @@ class _Crew:
         for hand in (*self._idle, *self._busy.values()):
             self._ray.kill(hand.actor)
         self._idle, self._busy = [], {}
+
+    @property
+    def _deserted(self) -> bool:
+        """Whether no machine of the cluster is left."""
+        return not self._ray.cluster_resources().get("CPU")
 
     @property
     def _working(self) -> bool:
