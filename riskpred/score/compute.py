@@ -84,8 +84,10 @@ class Maker:
         images: Mapping[str, ImageSource] | None = None,
     ) -> None:
         self._bundle, self._source, self._common, self._images = bundle, source, common, images
-        self._chunk_size = affordable(bundle.plan, common.chunk_size)
-        self._batch_size = affordable(bundle.plan, common.batch_size)
+        # Images that are encoded as they are read leave no pixels to hold.
+        held = bundle.plan if not images else FeaturePlan({})
+        self._chunk_size = affordable(held, common.chunk_size)
+        self._batch_size = affordable(held, common.batch_size)
         self._drift = drift_reference_of(bundle)
 
     def make(self, task: Task) -> Iterator[int]:
