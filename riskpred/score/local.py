@@ -86,7 +86,7 @@ def _in_processes(place: Place, common: Common, tasks: Sequence[Task], workers: 
     """Make parts in worker processes; returns those that were not made because a worker was killed."""
     made: set[int] = set()
     # A fork of this process, which has threads (DuckDB, torch), may hang. The fork server has none: it only imports,
-    # and its children share what it imported. Sent: paths and ids, no data of anyone.
+    # and its children share what it imported. Sent: paths, ids, and what reasons must add up to.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     pool = ProcessPoolExecutor(workers, context, _start, (place, common))

@@ -157,10 +157,15 @@ class _Night:
         seen = images.counts
         if seen.cached or seen.decoded:
             self._notes(f"images: {seen.cached:,} known from earlier nights, {seen.decoded:,} read")
-        made = list(parts.finished(RISKS).values())
-        reasons = top_tasks(into, prepared.standing, made, settings.explain, night.as_of)
+        model = prepared.bundle.model
+        reasons = top_tasks(
+            into, prepared.standing, parts, model.targets, model.modalities, settings.explain, night.as_of
+        )
         self._make(parts, common, reasons, "explain", {})
-        for about in (*made, *parts.finished(REASONS).values()):
+        told = parts.finished(REASONS).values()
+        if without := sum(about["without"] for about in told):
+            self._notes(f"{without:,} subjects got no feature reasons: an input they were scored from is not there now")
+        for about in (*parts.finished(RISKS).values(), *told):
             self._watch.add(about["seconds"])
         hand_back_memory()
         found = self._publish(held, parts)
