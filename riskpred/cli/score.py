@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def score(
-    warehouse: Annotated[Path, typer.Argument(help="DuckDB file with validated MEDS tables.", metavar="WAREHOUSE")],
+    warehouse: Annotated[
+        Path,
+        typer.Argument(help="DuckDB file with validated MEDS tables, or folder of MEDS shards.", metavar="WAREHOUSE"),
+    ],
     model: Annotated[Path, typer.Option(help="Bundle written by `riskpred fit`.", envvar="RISKPRED_MODEL")],
     into: Annotated[Path, typer.Option(help="Scores file; the newest nights it holds are kept.", metavar="SCORES")],
     as_of: Annotated[
@@ -38,10 +41,27 @@ def score(
         str | None, typer.Option(help="`all`: compute everyone anew, carry nobody.", metavar="all")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that compute. [default: one a core]", min=1, metavar="N")
+        int | None,
+        typer.Option(help="Processes that compute. [default: one a core of the engine]", min=1, metavar="N"),
     ] = None,
     keep_runs: Annotated[
         int | None, typer.Option(help="Newest nights that SCORES keeps. [default: 7]", min=1, metavar="N")
+    ] = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(
+            help="`local`: processes of this machine. `ray` (extra `cluster`): every machine of a ray cluster; "
+            "WAREHOUSE is then a folder of shards, and it, BUNDLE, the images and the folder of SCORES, where finished "
+            "parts lie, are on a file system that all machines share.",
+        ),
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            help="A running cluster, as seen from a machine of it; `auto` = the one on this machine. On a private "
+            "network only. [default: a cluster is started on this machine, for this night alone]",
+            metavar="HOST:PORT",
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done and how long it would take; write nothing.")
@@ -67,12 +87,16 @@ def score(
     from riskpred.score.prepare import Request
     from riskpred.score.run import score as run_night
 
+    if ray_address is not None and engine == "local":
+        raise UsageError("--ray-address: the local engine has no cluster.", wanted="--engine ray", do="add it")
     if rescore not in (None, "all"):
         raise UsageError(f"--rescore {rescore}: not known.", wanted="all", do="correct it or leave it out")
     moment = None if as_of is None else parse_time(as_of)
     settings = load_night(config).overridden(explain=explain, workers=workers, keep_runs=keep_runs)
     if dry_run:
-        planned = forecast(Request(warehouse, model, into, moment, settings, image_root, rescore == "all", force))
+        planned = forecast(
+            Request(warehouse, model, into, moment, settings, image_root, rescore == "all", force, engine, ray_address)
+        )
         typer.echo(json.dumps(asdict(planned)) if as_json else _planned(planned, into))
         return
     with Shown() as progress:
@@ -85,6 +109,8 @@ def score(
             image_root=image_root,
             rescore=rescore == "all",
             force=force,
+            engine=engine,
+            ray_address=ray_address,
             progress=progress,
             say=progress.say,
         )

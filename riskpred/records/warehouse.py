@@ -44,6 +44,7 @@ class Warehouse:
     """A DuckDB file, or folder of shards, with MEDS events, images and splits, read-only; use as a context manager.
 
     A value that is no finite number is read as null; `problems` counts those and whatever else is wrong.
+    state: another text once anything in it has changed; None where that cannot be told.
     """
 
     def __init__(
@@ -58,7 +59,8 @@ class Warehouse:
         self._held: HeldFile | ShardFolder | None = held
         self._shards = held.shards if isinstance(held, ShardFolder) else ()
         self._tables = tables_of(connection)
-        self._kept = kept_contents(connection, self._tables, held.state())
+        self.state = held.state()
+        self._kept = kept_contents(connection, self._tables, self.state)
         check_tables(path, connection, self._tables, events_known=self._kept is not None)
         ingest = ingest_of(path, connection, self._tables)
         self.study: str | None = ingest["study"]

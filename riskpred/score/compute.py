@@ -17,6 +17,7 @@ from riskpred.explain.subjects import explain_batch
 from riskpred.features.image import ImageSource
 from riskpred.features.plan import FeaturePlan, ImagePlan
 from riskpred.model.drift_reference import drift_reference_of
+from riskpred.records.shards import Shard
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.chunk import EXPLAINED_AT_ONCE, Judged, judge_chunk
 from riskpred.score.content import COLUMNS, Content, content_of
@@ -47,9 +48,11 @@ RISKS, REASONS = "risks", "reasons"
 
 @dataclass(frozen=True)
 class Task:
-    """One part to make. `moment`: UTC microseconds at which these subjects are judged (as_of, unless carried).
+    """One part to make.
 
+    moment: UTC microseconds at which these subjects are judged (as_of, unless carried).
     contribution: for reasons, (S, Q, M) what each modality contributes to each published risk, in risk points.
+    shards: numbers of the warehouse's shards that hold them, ascending; () = it has none: the whole is opened.
     """
 
     kind: str
@@ -57,6 +60,7 @@ class Task:
     subjects: NDArray[np.int64] = field(repr=False)
     moment: int
     contribution: NDArray[np.float64] | None = field(default=None, repr=False)
+    shards: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         assert self.kind in (RISKS, REASONS), self.kind
@@ -214,10 +218,15 @@ def affordable(plan: FeaturePlan, subjects: int) -> int:
     return min(subjects, max(1, _CHUNK_PIXELS // pixels)) if pixels else subjects
 
 
-def tasks_of(kind: str, subjects: NDArray[np.int64], size: int, moment: int) -> list[Task]:
+def tasks_of(
+    kind: str, subjects: NDArray[np.int64], size: int, moment: int, shards: Sequence[Shard] = ()
+) -> list[Task]:
     """Subjects, ascending, cut into equal parts of at most `size`: one, or 4, 8, 12, ... where there are many.
 
-    So several processes end together. How many there are does not enter: parts are the same for every run.
+    So several processes end together. How many there are does not enter: parts are the same for every run, and for
+    every engine. With shards no part reaches from one into the next, and parts are only about equal.
+
+    Args: shards: of the whole warehouse.
     Example:
         >>> [len(task.subjects) for task in tasks_of("risks", np.arange(20_000), 16_384, 0)]
         [5000, 5000, 5000, 5000]
@@ -227,7 +236,26 @@ def tasks_of(kind: str, subjects: NDArray[np.int64], size: int, moment: int) -> 
     parts = -(-len(subjects) // size)
     if len(subjects) > _WORTH_SHARING:
         parts = -(-parts // _TOGETHER) * _TOGETHER
-    return [Task(kind, k, some, moment) for k, some in enumerate(np.array_split(subjects, parts))]
+    if not shards:
+        return [Task(kind, k, some, moment) for k, some in enumerate(np.array_split(subjects, parts))]
+    most = -(-len(subjects) // parts)
+    tasks: list[Task] = []
+    for number, inside in enumerate(np.split(subjects, np.cumsum(_subjects_of(subjects, shards))[:-1])):
+        for some in np.array_split(inside, -(-len(inside) // most)) if len(inside) else ():
+            tasks.append(Task(kind, len(tasks), some, moment, (number,)))
+    return tasks
+
+
+def shards_with(subjects: NDArray[np.int64], shards: Sequence[Shard]) -> tuple[int, ...]:
+    """Numbers of the shards that hold these subjects, which are ascending; () without shards."""
+    return tuple(np.flatnonzero(_subjects_of(subjects, shards)).tolist()) if shards else ()
+
+
+def _subjects_of(subjects: NDArray[np.int64], shards: Sequence[Shard]) -> NDArray[np.int64]:
+    """How many of the subjects each shard holds. Shape: (shards,)."""
+    ends = np.searchsorted(subjects, [shard.last_subject for shard in shards], side="right")
+    assert ends[-1] == len(subjects), "the ranges of the shards hold every subject_id"
+    return np.diff(ends, prepend=0)
 
 
 def joined_content(parts: Sequence[dict[str, Any]]) -> Content:

@@ -10,6 +10,7 @@ from riskpred.score.chunk import judge_chunk
 from riskpred.score.compute import CHUNK_SIZE, RISKS, affordable, tasks_of
 from riskpred.score.plan import iso, latest_valid
 from riskpred.score.prepare import Prepared, Request, prepare
+from riskpred.score.ray_engine import workers_of
 from riskpred.score.timing import Stopwatch
 
 _MEASURED = 4
@@ -55,8 +56,12 @@ def forecast(request: Request) -> Forecast:
     size = request.into.stat().st_size if request.into.exists() else 0
     risks = len(prepared.bundle.model.targets)
     rows = prepared.everyone * risks * (1 + len(prepared.bundle.model.modalities))
-    tasks = len(tasks_of(RISKS, prepared.to_compute, request.settings.part_size, prepared.night.as_of))
-    workers = max(1, min(request.settings.worker_count, tasks))
+    size_of_part, moment = request.settings.part_size, prepared.night.as_of
+    tasks = len(tasks_of(RISKS, prepared.to_compute, size_of_part, moment, prepared.shards))
+    there = request.settings.worker_count
+    if request.engine == "ray" and request.ray_address is not None and tasks:
+        there = workers_of(request.ray_address, request.settings.workers)
+    workers = max(1, min(there, tasks))
     return Forecast(
         run_id=prepared.night.run_id,
         as_of=iso(prepared.night.as_of),

@@ -93,23 +93,83 @@ class Known:
         return EncodedImage(self.sent[place], numbers[:2], numbers[2:], self.columns["input_hash"][place])
 
 
-class ImageCache:
+@dataclass(frozen=True)
+class News:
+    """What a cache does not hold yet: entries learned, and keys of entries that served."""
+
+    new: list[dict[str, object]]
+    touched: list[dict[str, object]]
+
+
+class Notebook:
+    """Takes down what a night learns of images; `today`: days since 1970, UTC."""
+
+    def __init__(self, today: int) -> None:
+        self.today = today
+        self._new: list[dict[str, object]] = []
+        self._touched: list[dict[str, object]] = []
+
+    def learn(self, encoder: str, row: ImageRow, content: str, result: EncodedImage | ImageProblem) -> None:
+        """Keep what a file gave. `content`: SHA-256 of the bytes it was computed from."""
+        entry: dict[str, object] = dict.fromkeys(_SCHEMA.names)
+        entry |= {"encoder": encoder, "subject_id": row.subject_id, "content": content, "used_day": self.today}
+        entry |= {"path": row.path, "stamp": row.stamp}
+        if isinstance(result, ImageProblem):
+            entry |= {"reason": result.reason, "wanted": result.wanted}
+        else:
+            row_mm, column_mm = result.spacing_mm.tolist()
+            mean, sd = result.moments.tolist()
+            entry |= {"sent": result.sent.ravel(), "mean": mean, "sd": sd, "input_hash": result.input_hash}
+            entry |= {"spacing_row": row_mm, "spacing_column": column_mm}
+        self._new.append(entry)
+
+    def used(self, encoder: str, known: Known, place: int) -> None:
+        """Say that an entry served tonight."""
+        if known.columns["used_day"][place] <= self.today - _USED_GRAIN_DAYS:
+            key = {name: known.columns[name][place] for name in ("subject_id", "content", "path", "stamp")}
+            self._touched.append({"encoder": encoder, **key})
+
+    def known(self, encoder: str, subjects: NDArray[np.int64], shape: tuple[int, int]) -> Known:
+        """Entries of these subjects (ascending) for one encoder, in one go. `shape`: (R, V) of one's `sent`."""
+        raise NotImplementedError
+
+
+class Luggage(Notebook):
+    """What a cache knows of some subjects, for a process that cannot open it; its `news` are brought back.
+
+    Args:
+        known: entries for one encoder; `encoder`: which. Of another encoder, that of another machine, nothing is known.
+    """
+
+    def __init__(self, today: int, encoder: str, known: Known) -> None:
+        super().__init__(today)
+        self._encoder, self._known = encoder, known
+
+    def known(self, encoder: str, subjects: NDArray[np.int64], shape: tuple[int, int]) -> Known:
+        """All that was packed; asked for some of its subjects."""
+        return self._known if encoder == self._encoder else _index(_SCHEMA.empty_table(), shape)
+
+    @property
+    def news(self) -> News:
+        return News(self._new, self._touched)
+
+
+class ImageCache(Notebook):
     """The cache of one scores file, open for one night.
 
     notes: sentences on what went wrong, for the night's log; the cache is off from then on.
 
     Args:
-        file: of `cache_path`.   today: days since 1970, UTC; None = the clock's.
+        file: of `cache_path`.   today: None = the clock's.
     """
 
     def __init__(self, file: Path, keep_days: int = KEEP_DAYS, today: int | None = None) -> None:
+        super().__init__(int(time() // _DAY_SECONDS) if today is None else today)
         self.notes: list[str] = []
-        self._file, self._today = file, int(time() // _DAY_SECONDS) if today is None else today
-        self._new: list[dict[str, object]] = []
-        self._touched: list[dict[str, object]] = []
+        self._file = file
         self._connection = self._open()
         if self._connection is not None:
-            self._do("DELETE FROM entries WHERE used_day < ?", [self._today - keep_days])
+            self._do("DELETE FROM entries WHERE used_day < ?", [self.today - keep_days])
 
     def __enter__(self) -> "ImageCache":
         return self
@@ -118,7 +178,7 @@ class ImageCache:
         self.close()
 
     def known(self, encoder: str, subjects: NDArray[np.int64], shape: tuple[int, int]) -> Known:
-        """Entries of these subjects (ascending) for one encoder, in one go. `shape`: (R, V) of one's `sent`."""
+        """As it is in the file; see `Notebook`."""
         table = _SCHEMA.empty_table()
         if self._connection is not None and len(subjects):
             self._flush()  # a subject may come again: its own news must be found
@@ -133,26 +193,17 @@ class ImageCache:
         return _index(table, shape)
 
     def learn(self, encoder: str, row: ImageRow, content: str, result: EncodedImage | ImageProblem) -> None:
-        """Keep what a file gave. `content`: SHA-256 of the bytes it was computed from."""
-        entry: dict[str, object] = dict.fromkeys(_SCHEMA.names)
-        entry |= {"encoder": encoder, "subject_id": row.subject_id, "content": content, "used_day": self._today}
-        entry |= {"path": row.path, "stamp": row.stamp}
-        if isinstance(result, ImageProblem):
-            entry |= {"reason": result.reason, "wanted": result.wanted}
-        else:
-            row_mm, column_mm = result.spacing_mm.tolist()
-            mean, sd = result.moments.tolist()
-            entry |= {"sent": result.sent.ravel(), "mean": mean, "sd": sd, "input_hash": result.input_hash}
-            entry |= {"spacing_row": row_mm, "spacing_column": column_mm}
-        self._new.append(entry)
+        """Keep what a file gave; see `Notebook`."""
+        super().learn(encoder, row, content, result)
         if len(self._new) >= _FLUSH:
             self._flush()
 
-    def used(self, encoder: str, known: Known, place: int) -> None:
-        """Say that an entry served tonight."""
-        if known.columns["used_day"][place] <= self._today - _USED_GRAIN_DAYS:
-            key = {name: known.columns[name][place] for name in ("subject_id", "content", "path", "stamp")}
-            self._touched.append({"encoder": encoder, **key})
+    def take_in(self, news: News) -> None:
+        """Keep what another process learned."""
+        self._new += news.new
+        self._touched += news.touched
+        if len(self._new) >= _FLUSH:
+            self._flush()
 
     def close(self) -> None:
         """Write what is left and close the file."""
@@ -227,7 +278,7 @@ class ImageCache:
             same = " AND ".join(f"entries.{name} IS NOT DISTINCT FROM rows.{name}" for name in key)
             self._do(
                 f"UPDATE entries SET used_day = ? FROM rows WHERE {same}",
-                [self._today],
+                [self.today],
                 pa.Table.from_pylist(self._touched, schema=pa.schema([_SCHEMA.field(name) for name in key])),
             )
         self._new, self._touched = [], []

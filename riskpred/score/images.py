@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from riskpred.features.image import EncodedImage
 from riskpred.features.plan import ImagePlan
@@ -19,7 +20,7 @@ from riskpred.model.image_fast import BLOCK, FastImages, NumericPath, encoder_ha
 from riskpred.model.risk import RiskModel
 from riskpred.model.tensors import image_moments
 from riskpred.records.chunk import ImageRow, SubjectChunk
-from riskpred.score.image_cache import KEEP_DAYS, ImageCache, Known, cache_path
+from riskpred.score.image_cache import KEEP_DAYS, ImageCache, Known, Luggage, News, Notebook, cache_path
 
 _ENCODED_AT_ONCE = 4 * BLOCK
 
@@ -32,11 +33,14 @@ class Counts:
     decoded: int = 0
     rejected: int = 0
 
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(self.cached + other.cached, self.decoded + other.decoded, self.rejected + other.rejected)
+
 
 class CachedImages:
     """Images of one modality, for `features.build`; see `ImageSource` there."""
 
-    def __init__(self, fast: FastImages, encoder: str, pool: DecodePool, cache: ImageCache | None) -> None:
+    def __init__(self, fast: FastImages, encoder: str, pool: DecodePool, cache: Notebook | None) -> None:
         self.counts = Counts()
         self._fast, self._encoder, self._pool, self._cache = fast, encoder, pool, cache
         self._known: Known | None = None
@@ -45,6 +49,22 @@ class CachedImages:
     def shape(self) -> tuple[int, int]:
         """(R, V): members, coefficients and embedding together."""
         return self._fast.shape
+
+    def packed(self, subjects: NDArray[np.int64]) -> Luggage | None:
+        """What is known of these subjects (ascending), for another process; None where nothing is kept."""
+        if self._cache is None:
+            return None
+        return Luggage(self._cache.today, self._encoder, self._cache.known(self._encoder, subjects, self.shape))
+
+    def carrying(self, luggage: Luggage | None) -> "CachedImages":
+        """The same encoders with what was packed elsewhere."""
+        return CachedImages(self._fast, self._encoder, self._pool, luggage)
+
+    def take_in(self, news: News | None, counts: Counts) -> None:
+        """Keep what another process learned, and count what it did."""
+        self.counts = self.counts + counts
+        if news is not None and isinstance(self._cache, ImageCache):
+            self._cache.take_in(news)
 
     def open(self, chunk: SubjectChunk) -> None:
         """Read what the cache knows of the chunk's images, in one go."""
@@ -185,10 +205,7 @@ class NightImages:
     @property
     def counts(self) -> Counts:
         """Over all modalities."""
-        each = [source.counts for source in self.sources.values()]
-        if not each:
-            return Counts()
-        return Counts(*(sum(values) for values in zip(*((c.cached, c.decoded, c.rejected) for c in each), strict=True)))
+        return sum((source.counts for source in self.sources.values()), Counts())
 
     def close(self) -> None:
         """End the workers and write the cache; what was kept so far is kept, whatever ended the night."""

@@ -9,36 +9,23 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from riskpred.errors import OutputError
 from riskpred.features.image import ImageSource
-from riskpred.model.bundle import load_bundle
+from riskpred.imaging.decode import cores
 from riskpred.model.threads import one_thread
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.compute import Common, Maker, Task
+from riskpred.score.worker import OnDone, Place, Worker
 
 if TYPE_CHECKING:
     from riskpred.model.bundle import Bundle
 
-_IDLE_MEGABYTES, _WORKER_MEGABYTES = 32, 96
-"""What DuckDB may keep of the warehouse while others read it, and while it is read in subject order."""
-
-OnDone = Callable[[int, bool], None]
-"""Called with how many more subjects are done, and whether a part is finished with them."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where another process finds what it needs."""
-
-    warehouse: Path
-    model: Path
-    image_root: Path | None
+_IDLE_MEGABYTES = 32
+"""What DuckDB may keep of the warehouse while others read it."""
 
 
 def make_parts(
@@ -48,19 +35,20 @@ def make_parts(
     common: Common,
     images: Mapping[str, ImageSource],
     tasks: Sequence[Task],
-    workers: int,
+    workers: int | None,
     on_done: OnDone,
     say: Callable[[str], None],
 ) -> None:
-    """Make every part; finished ones stay when this is interrupted.
+    """Make every part; see `worker.MakeParts`.
 
     Raises: OutputError, when the system killed worker processes twice (no memory left).
     """
     # Where there are images, decoding is most of the work and has processes of its own; one cache, one who writes it.
-    if not images and min(workers, len(tasks)) > 1:
+    processes = min(workers or cores(), len(tasks))
+    if not images and processes > 1:
         source.hold_little(_IDLE_MEGABYTES)
         hand_back_memory()
-        left = _in_processes(place, common, tasks, min(workers, len(tasks)), on_done)
+        left = _in_processes(place, common, tasks, processes, on_done)
         if not left:
             return
         say(f"a worker process was killed (out of memory?); the {len(left):,} parts left are made one at a time")
@@ -109,22 +97,19 @@ def _in_processes(place: Place, common: Common, tasks: Sequence[Task], workers: 
     return []
 
 
-_maker: Maker | None = None
+_worker: Worker | None = None
 _for_life = ExitStack()
 """What a worker process holds until it ends: dropped, one thread would become many again."""
 
 
 def _start(place: Place, common: Common) -> None:
-    global _maker
+    global _worker
     # Ctrl-C reaches the whole group: the night's own process hears it, and ends us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with_the_server()
-    # The pool that Arrow prefers keeps what it was once given.
-    pa.set_memory_pool(pa.system_memory_pool())
     _for_life.enter_context(one_thread())
-    source = _for_life.enter_context(Warehouse.open(place.warehouse, place.image_root))
-    source.hold_little(_WORKER_MEGABYTES)
-    _maker = Maker(load_bundle(place.model), source, common)
+    _worker = Worker(place, common)
+    _for_life.callback(_worker.close)
 
 
 def _die_with_the_server() -> None:
@@ -145,6 +130,5 @@ def hand_back_memory() -> None:
 
 
 def _make(task: Task) -> None:
-    assert _maker is not None, "_start runs first"
-    for _ in _maker.make(task):
-        pass
+    assert _worker is not None, "_start runs first"
+    _worker.make(task)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -74,12 +75,25 @@ class Parts:
         shutil.rmtree(self.folder)
 
 
+def made_with(folder: Path) -> bytes:
+    """The salt of the parts in a folder: whoever reads it there sees the folder that the night writes.
+
+    Raises: OSError, where no such folder is seen.
+    """
+    return (folder / _SALT).read_bytes()
+
+
 def _write(path: Path, content: bytes) -> None:
     """A file that is there whole or not at all."""
     unfinished = path.with_name(f"{path.name}.new")
     unfinished.write_bytes(content)
     unfinished.chmod(0o600)
     unfinished.rename(path)
+
+
+def is_finished(folder: Path, kind: str, number: int) -> bool:
+    """Whether this process sees a finished part of `Parts.folder`."""
+    return (folder / _name(kind, number) / _META).is_file()
 
 
 def _name(kind: str, number: int) -> str:
@@ -94,7 +108,8 @@ class PartWriter:
 
     def __init__(self, folder: Path, kind: str, number: int) -> None:
         self._place = folder / _name(kind, number)
-        self._unfinished = folder / f"{_name(kind, number)}.{os.getpid()}.tmp"
+        # Two machines may both have a process of this number.
+        self._unfinished = folder / f"{_name(kind, number)}.{secrets.token_hex(8)}.tmp"
         self._open: dict[str, tuple[pa.OSFile, pa.ipc.RecordBatchFileWriter]] = {}
         self.about: dict[str, Any] = {}
 
@@ -122,10 +137,13 @@ class PartWriter:
         (self._unfinished / _META).write_text(json.dumps(self.about))
         for path in (*self._unfinished.iterdir(), self._unfinished):
             _sync(path)
-        if self._place.is_dir():  # another worker was as fast: both hold the same rows
-            shutil.rmtree(self._unfinished)
+        try:
+            self._unfinished.rename(self._place)
+        except OSError:
+            if not self._place.is_dir():
+                raise
+            shutil.rmtree(self._unfinished)  # another worker was as fast: both hold the same rows
             return
-        self._unfinished.rename(self._place)
         _sync(self._place.parent)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,19 @@ from riskpred.errors import OutputError
 from riskpred.features.fits import check_fits
 from riskpred.model.bundle import load_bundle
 from riskpred.model.paths import permitted_path
+from riskpred.records.shards import Shard
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.carry import Standing, standing
 from riskpred.score.images import images_path
 from riskpred.score.plan import Night, plan_night
 from riskpred.score.promotion import Promotion, judge_promotion
+from riskpred.score.ray_engine import refuse_engine
 
 if TYPE_CHECKING:
     from riskpred.model.bundle import Bundle
+
+
+Engine = Literal["local", "ray"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Request:
     image_root: Path | None
     rescore: bool
     force: bool
+    engine: Engine = "local"
+    ray_address: str | None = None
 
     def __post_init__(self) -> None:
         if self.into.resolve() == self.warehouse.resolve():
@@ -48,7 +55,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A night as planned. everyone: subjects in the warehouse; to_compute: ids, ascending; the others are carried."""
+    """A night as planned.
+
+    everyone: subjects in the warehouse; to_compute: ids, ascending; the others are carried.
+    shards: by which parts are cut; () where the warehouse has none, or is not as ingest left it: what a changed shard
+    holds is then known from the whole folder alone.
+    """
 
     night: Night
     bundle: "Bundle"
@@ -56,6 +68,7 @@ class Prepared:
     standing: Standing
     everyone: int
     to_compute: NDArray[np.int64]
+    shards: tuple[Shard, ...] = ()
 
     def parts_plan(self, settings: NightConfig, batch_size: int) -> dict[str, Any]:
         """All that decides what the parts of this night hold: parts of another plan are of no use."""
@@ -67,6 +80,7 @@ class Prepared:
             "carried": len(self.standing.subject_id),
             "to_compute": len(self.to_compute),
             "part_size": settings.part_size,
+            "shards": [shard.last_subject for shard in self.shards],
             "explain": settings.explain,
             "batch_size": batch_size,
         }
@@ -76,9 +90,12 @@ def prepare(source: Warehouse, request: Request, say: Callable[[str], None]) -> 
     """Plan the night.
 
     Args: say: receives what an operator should know, in sentences.
-    Raises: BundleError (does not fit the warehouse, no passed evaluation), OutputError (`into` is no scores file).
+    Raises: BundleError (does not fit the warehouse, no passed evaluation), OutputError (`into` is no scores file),
+        UsageError (an engine that is not there, or cannot read this warehouse).
     """
     settings = request.settings
+    if request.engine == "ray":
+        refuse_engine(request.warehouse, request.ray_address)
     bundle = load_bundle(request.model)
     check_fits(bundle.plan, source)
     promotion = judge_promotion(bundle, settings.promotion, request.force, source.site)
@@ -91,7 +108,8 @@ def prepare(source: Warehouse, request: Request, say: Callable[[str], None]) -> 
     if request.rescore:
         found = Standing(found.run_id, np.empty(0, dtype=np.int64), found.nights)
     to_compute = without(subject_id, found.subject_id)
-    return Prepared(night, bundle, promotion, found, len(subject_id), to_compute)
+    shards = source.shards if source.contents == "kept" else ()
+    return Prepared(night, bundle, promotion, found, len(subject_id), to_compute, shards)
 
 
 def without(everyone: NDArray[np.int64], some: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,6 +1,7 @@
 """The night: plan, make the parts that are missing, then assemble, verify, and publish by an atomic swap."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,13 +17,15 @@ from riskpred.score.assess import BATCH_SIZE
 from riskpred.score.compute import CHUNK_SIZE, REASONS, RISKS, Common, Task, tasks_of
 from riskpred.score.images import NightImages
 from riskpred.score.ledger import Ledger
-from riskpred.score.local import Place, hand_back_memory, make_parts
+from riskpred.score.local import hand_back_memory, make_parts
 from riskpred.score.parts import Parts, parts_folder
-from riskpred.score.prepare import Prepared, Request, prepare
+from riskpred.score.prepare import Engine, Prepared, Request, prepare
 from riskpred.score.pseudonyms import new_salt, published_salt
+from riskpred.score.ray_engine import ray_engine
 from riskpred.score.tell import Teller, told
 from riskpred.score.timing import Stopwatch
 from riskpred.score.top import top_tasks
+from riskpred.score.worker import MakeParts, Place
 
 Say = Callable[[str], None]
 
@@ -78,6 +81,8 @@ def score(
     image_root: Path | None = None,
     rescore: bool = False,
     force: bool = False,
+    engine: Engine = "local",
+    ray_address: str | None = None,
     progress: Progress | None = None,
     say: Say | None = None,
     batch_size: int = BATCH_SIZE,
@@ -89,13 +94,17 @@ def score(
         as_of: prediction_time in UTC microseconds; None = the warehouse's own, else today 00:00 UTC.
         settings: of night.yaml; None = every default.
         rescore: compute everyone, carry nobody.   force: use a bundle that no evaluation has passed.
-        say: receives sentences for the operator, as they come.
+        engine: who computes: processes of this machine, or those of a ray cluster (extra `cluster`), for which the
+            warehouse is a folder of shards, and the folder of `into` is shared by all machines.
+        ray_address: of that cluster; None = one is started on this machine.
         batch_size, chunk_size: subjects in the network and in memory at a time; they change no risk beyond 1e-6.
 
     Raises: InputError (warehouse), BundleError (bundle: does not fit, not promoted), OutputError (into), GateError (not
-        published). Whatever is raised, the published risks are untouched; finished parts are kept for the next run.
+        published), UsageError (engine). Whatever is raised, the published risks are untouched; finished parts are kept
+        for the next run.
     """
-    request = Request(warehouse, model, into, as_of, settings or NightConfig(), image_root, rescore, force)
+    asked = settings or NightConfig()
+    request = Request(warehouse, model, into, as_of, asked, image_root, rescore, force, engine, ray_address)
     watch, notes = Stopwatch(), _Notes(say)
     with told(request, watch) as teller:
         with locked(into, "riskpred score") as held, said_when_full(into), one_thread():
@@ -148,20 +157,28 @@ class _Night:
         if parts.removed:
             self._notes(f"{parts.removed:,} parts of another, unfinished night were removed")
         common = Common(night, parts.folder, parts.salt, settings.explain, batch_size, chunk_size)
-        tasks = tasks_of(RISKS, prepared.to_compute, settings.part_size, night.as_of)
+        tasks = tasks_of(RISKS, prepared.to_compute, settings.part_size, night.as_of, prepared.shards)
         self._teller.planned(prepared, len(tasks), len(parts.finished(RISKS)))
-        with self._images() as images:
-            resumed = self._make(parts, common, tasks, "score", images.sources)
-        for said in images.notes:
-            self._notes(said)
-        seen = images.counts
-        if seen.cached or seen.decoded:
-            self._notes(f"images: {seen.cached:,} known from earlier nights, {seen.decoded:,} read")
         model = prepared.bundle.model
-        reasons = top_tasks(
-            into, prepared.standing, parts, model.targets, model.modalities, settings.explain, night.as_of
-        )
-        self._make(parts, common, reasons, "explain", {})
+        with self._engine() as make:
+            with self._images() as images:
+                resumed = self._make(make, parts, common, tasks, "score", images.sources)
+            for said in images.notes:
+                self._notes(said)
+            seen = images.counts
+            if seen.cached or seen.decoded:
+                self._notes(f"images: {seen.cached:,} known from earlier nights, {seen.decoded:,} read")
+            reasons = top_tasks(
+                into,
+                prepared.standing,
+                parts,
+                model.targets,
+                model.modalities,
+                settings.explain,
+                night.as_of,
+                prepared.shards,
+            )
+            self._make(make, parts, common, reasons, "explain", {})
         told = parts.finished(REASONS).values()
         if without := sum(about["without"] for about in told):
             self._notes(f"{without:,} subjects got no feature reasons: an input they were scored from is not there now")
@@ -185,6 +202,13 @@ class _Night:
             drift_flags=found.drift_flags,
         )
 
+    def _engine(self) -> AbstractContextManager[MakeParts]:
+        if self._request.engine == "local":
+            return nullcontext(make_parts)
+        # One beside each worker: a decoder that dies must not end the worker.
+        decoders = min(1, self._request.settings.decode_worker_count)
+        return ray_engine(self._request.ray_address, decoders)
+
     def _images(self) -> NightImages:
         request, settings = self._request, self._request.settings
         return NightImages(
@@ -197,6 +221,7 @@ class _Night:
 
     def _make(
         self,
+        make: MakeParts,
         parts: Parts,
         common: Common,
         tasks: Sequence[Task],
@@ -222,14 +247,14 @@ class _Night:
                 self._teller.part_done(tasks[0].kind, made, len(tasks), done)
 
         request = self._request
-        make_parts(
+        make(
             self._prepared.bundle,
             self._source,
-            Place(request.warehouse, request.model, request.image_root),
+            Place(request.warehouse, request.model, request.image_root, self._source.state),
             common,
             images,
             missing,
-            request.settings.worker_count,
+            request.settings.workers,
             on_done,
             self._notes,
         )

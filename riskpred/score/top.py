@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from riskpred.model.layout import Target
+from riskpred.records.shards import Shard
 from riskpred.score.carry import Standing, top_of
 from riskpred.score.chunk import EXPLAINED_AT_ONCE
-from riskpred.score.compute import REASONS, RISKS, Task
+from riskpred.score.compute import REASONS, RISKS, Task, shards_with
 from riskpred.score.contributions import of_parts, of_run
 from riskpred.score.parts import Parts
 from riskpred.score.store import open_published
@@ -24,6 +25,7 @@ def top_tasks(
     modalities: Sequence[str],
     count: int,
     as_of: int,
+    shards: Sequence[Shard] = (),
 ) -> list[Task]:
     """Parts of feature reasons for the top `count` of everyone: computed tonight, or carried without such reasons.
 
@@ -31,7 +33,7 @@ def top_tasks(
 
     Args:
         parts: of tonight; all of risks are finished, and their makers wrote who is at the `top`: (subject_id, score).
-        targets, modalities: of the model.
+        targets, modalities: of the model.   shards: of the whole warehouse.
     """
     made: list[dict[str, Any]] = list(parts.finished(RISKS).values())
     ranked = [(score, subject, as_of, False) for about in made for subject, score in about["top"]]
@@ -55,8 +57,10 @@ def top_tasks(
     for moment, subjects in sorted(wanted.items()):
         ordered = np.array(sorted(subjects), dtype=np.int64)
         for at in range(0, len(ordered), EXPLAINED_AT_ONCE):
+            # A thousand of millions: cut by shard, most parts would hold one of them, which is slow to explain alone.
             some = ordered[at : at + EXPLAINED_AT_ONCE]
-            tasks.append(Task(REASONS, len(tasks), some, moment, contribution[np.searchsorted(everyone, some)]))
+            told = contribution[np.searchsorted(everyone, some)]
+            tasks.append(Task(REASONS, len(tasks), some, moment, told, shards_with(some, shards)))
     return tasks
 
 
