@@ -51,16 +51,16 @@ class Task:
     """One part to make.
 
     moment: UTC microseconds at which these subjects are judged (as_of, unless carried).
-    contribution: for reasons, (S, Q, M) what each modality contributes to each published risk, in risk points.
     shards: numbers of the warehouse's shards that hold them, ascending; () = it has none: the whole is opened.
+    contribution: for reasons, (S, Q, M) what each modality contributes to each published risk, in risk points.
     """
 
     kind: str
     number: int
     subjects: NDArray[np.int64] = field(repr=False)
     moment: int
-    contribution: NDArray[np.float64] | None = field(default=None, repr=False)
     shards: tuple[int, ...] = ()
+    contribution: NDArray[np.float64] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         assert self.kind in (RISKS, REASONS), self.kind

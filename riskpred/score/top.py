@@ -60,7 +60,7 @@ def top_tasks(
             # A thousand of millions: cut by shard, most parts would hold one of them, which is slow to explain alone.
             some = ordered[at : at + EXPLAINED_AT_ONCE]
             told = contribution[np.searchsorted(everyone, some)]
-            tasks.append(Task(REASONS, len(tasks), some, moment, told, shards_with(some, shards)))
+            tasks.append(Task(REASONS, len(tasks), some, moment, shards_with(some, shards), told))
     return tasks
 
 
