@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -109,12 +110,13 @@ def state_of(sums: dict[str, str]) -> str:
 def state_found(folder: Path, opened: Sequence[str], sums: dict[str, str]) -> str | None:
     """State of the folder as it is: the files opened are read and hashed, of the others the manifest is believed.
 
-    Hashing reads some 2 GB a second. None where a kept table is not the one that was written.
+    Hashing reads some 2 GB a second; a kept table is hashed once a process, unless its file changed. None where a kept
+    table is not the one that was written.
     """
     there = {f"data/{path.relative_to(folder / 'data').as_posix()}" for path in data_files(folder)}
     if there != {name for name in sums if name.startswith("data/")}:
         return None
-    if any(_sha256(folder / table_file(name)) != sums.get(table_file(name)) for name in KEPT):
+    if any(_sha256_once(folder / table_file(name)) != sums.get(table_file(name)) for name in KEPT):
         return None
     return state_of({**sums, **{name: _sha256(folder / name) for name in opened}})
 
@@ -187,6 +189,17 @@ def _export(connection: duckdb.DuckDBPyConnection, sql: str, columns: pa.Schema,
         for batch in connection.sql(sql).to_arrow_reader(_BATCH):
             arrays = [column.cast(kind) for column, kind in zip(batch.columns, columns.types, strict=True)]
             writer.write_batch(pa.record_batch(arrays, schema=columns))
+
+
+def _sha256_once(path: Path) -> str:
+    """As `_sha256`, but the same file is read once a process: who opens shard after shard would read gigabytes each."""
+    status = path.stat()
+    return _sha256_of(path, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=32)
+def _sha256_of(path: Path, inode: int, size: int, mtime_ns: int) -> str:
+    return _sha256(path)
 
 
 def _sha256(path: Path) -> str:

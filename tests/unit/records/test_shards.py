@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from riskpred.errors import InputError, OutputError
+from riskpred.records import shards
 from riskpred.records.chunk import SubjectChunk
 from riskpred.records.digest import subject_digests
 from riskpred.records.inspection import inspect
@@ -173,6 +174,29 @@ def test_a_changed_folder_is_stale(both: tuple[Path, Path], damage: str) -> None
         assert warehouse.contents == "stale"
         digests = warehouse.subject_digests()[1].to_pylist()
         assert digests == [digest for chunk in warehouse.chunks(9) for digest in subject_digests(chunk)]
+
+
+def test_a_kept_table_is_hashed_once_a_process_and_again_when_it_changes(
+    both: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folder = both
+    read: list[str] = []
+    real = shards._sha256
+    monkeypatch.setattr(shards, "_sha256", lambda path: read.append(path.name) or real(path))
+    for shard in (0, 1, 2):
+        with Warehouse.open(folder, shard=shard) as warehouse:
+            assert warehouse.contents == "kept"
+    assert sorted(read) == sorted(
+        ["000.parquet", "001.parquet", "002.parquet", *(f"{name}.parquet" for name in shards.KEPT)]
+    )
+    path = folder / "riskpred" / "subject_digests.parquet"
+    data = bytearray(path.read_bytes())
+    at = data.index(b"PAR1", 4) - 40
+    data[at] ^= 1
+    path.write_bytes(data)
+    with Warehouse.open(folder, shard=0) as warehouse:
+        assert warehouse.contents == "stale"
+    assert read.count("subject_digests.parquet") == 2
 
 
 def test_a_folder_of_another_tool_needs_data_and_splits_alone(both: tuple[Path, Path]) -> None:

@@ -80,7 +80,7 @@ def test_file_and_folder_give_the_same_rows(
 
 
 def test_a_folder_changed_since_ingest_is_still_scored_and_read_as_a_whole(
-    tmp_path: Path, folder: Path, night: Night, rows: Rows, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, folder: Path, night: Night, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = folder / "data" / "001.parquet"
     table = pq.read_table(path)
@@ -88,18 +88,16 @@ def test_a_folder_changed_since_ingest_is_still_scored_and_read_as_a_whole(
     at = table.schema.get_field_index("code")
     code[code.index("SBP")] = "NEW//CODE"
     pq.write_table(table.set_column(at, table.schema.field(at), [code]), path)
-    opened: list[Any] = []
-    real = Warehouse.open.__func__  # type: ignore[attr-defined]
+    cut: list[Task] = []
 
-    def watched(cls: Any, path: Path, root: Path | None = None, shard: Any = None) -> Warehouse:
-        opened.append(shard)
-        found: Warehouse = real(cls, path, root, shard)
-        return found
+    def watched(*given: Any) -> list[Task]:
+        cut[:] = tasks_of(*given)
+        return cut
 
-    monkeypatch.setattr(Warehouse, "open", classmethod(watched))
+    monkeypatch.setattr("riskpred.score.run.tasks_of", watched)
     summary = night(folder, tmp_path / "scores.duckdb")
     assert summary.ledger["scored_pairs"] > 0
-    assert opened == [None], "which codes there are is known from all shards together"
+    assert [task.shards for task in cut] == [()], "which codes there are is known from all shards together"
 
 
 def place(warehouse: Path) -> tuple[Place, PlannedNight]:
@@ -118,6 +116,14 @@ def test_a_worker_makes_of_a_shard_what_the_whole_folder_gives(
     with Warehouse.open(folder) as source:
         tasks = tasks_of(RISKS, source.subject_ids, 16, night.as_of, source.shards)
     assert len({task.shards for task in tasks}) == 4 < len(tasks)
+    opened: list[Any] = []
+    real = Warehouse.open
+
+    def watched(path: Path, root: Path | None = None, shard: Any = None) -> Warehouse:
+        opened.append(shard)
+        return real(path, root, shard)
+
+    monkeypatch.setattr(Warehouse, "open", watched)
     made = {}
     for name, wide in (("shards", False), ("whole", True)):
         parts = Parts(tmp_path / name, {}, b"salt")
@@ -132,6 +138,7 @@ def test_a_worker_makes_of_a_shard_what_the_whole_folder_gives(
             for k in sorted(finished)
         ]
     assert made["shards"] == made["whole"]
+    assert opened == [(0,), (1,), (2,), (3,), None], "each shard once, then the whole once"
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
