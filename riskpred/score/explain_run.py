@@ -22,6 +22,7 @@ from riskpred.records.warehouse import Warehouse
 from riskpred.score.chunk import EXPLAINED_AT_ONCE, Judged, judge_chunk
 from riskpred.score.contributions import of_run
 from riskpred.score.published import Published, read_published
+from riskpred.score.shortage import said_when_short_of_memory
 from riskpred.score.store import Store
 from riskpred.score.timing import Stopwatch
 from riskpred.score.verify import verify_rows
@@ -71,7 +72,7 @@ def explain(
     watch = Stopwatch()
     if not scores.is_file():
         raise InputError(f"{scores}: no such file.", wanted="a scores file", do="check the path, or score first")
-    with one_thread(), Warehouse.open(warehouse, image_root) as source:
+    with said_when_short_of_memory(scores), one_thread(), Warehouse.open(warehouse, image_root) as source:
         bundle = load_bundle(model)
         check_fits(bundle.plan, source)
         with staged(scores, NightConfig().duckdb_memory, from_published=True) as connection:
