@@ -11,7 +11,7 @@ import duckdb
 from riskpred.errors import OutputError
 
 _SIGNS: Final = ("can't allocate memory", "cannot allocate memory", "out of memory")
-"""How torch says it, in a plain RuntimeError (that of CUDA is a kind of it), and Arrow, in an OSError without number."""
+"""How torch says it, in a plain RuntimeError (that of CUDA is one, too), and Arrow, in an OSError without number."""
 
 
 @contextmanager
