@@ -136,8 +136,8 @@ def prepare(folder: Path, subjects: int, seed: int) -> None:
         marker.write_text(json.dumps({"subjects": subjects, "seed": seed}) + "\n", encoding="utf-8")
         for name in PRODUCTS:
             _remove(folder / name)
-        for left in folder.glob(".simulating-*"):
-            _remove(left)
+        for left in (*folder.glob(".simulating-*"), *folder.glob(".scores.duckdb.*")):
+            _remove(left)  # of an interrupted demo; what encoders said of its images
     except OSError as error:
         raise OutputError(
             f"{folder}: cannot be written.", got=type(error).__name__, do="correct its permissions, or give another DIR"

@@ -41,8 +41,11 @@ _PATH_NUMBERS = 512 * 64 * 64  # and fewer where the rows are large images: the 
 class Within:
     """What makes up one modality's contribution, in risk points.
 
+    path_points: how much more than rounding `total` may differ from W(subject), which is fp32: it may be the phi_m of
+        another numeric path.
+
     Shape:
-        total: (B, Q) W(subject) = phi_m.      presence: (B, Q) W(attribution baseline).
+        total: (B, Q) phi_m = W(subject).      presence: (B, Q) W(attribution baseline).
         feature: (B, Q, F) integrated gradients, F features of the modality (1 for an image).
         map: (B, H, W) per pixel at each row's `map_target`, image only.
     total - presence - feature.sum(-1) is the unexplained remainder.
@@ -52,6 +55,7 @@ class Within:
     presence: NDArray[np.float64]
     feature: NDArray[np.float64]
     map: NDArray[np.float64] | None = None
+    path_points: float = 0.0
 
     @property
     def unexplained(self) -> NDArray[np.float64]:
@@ -60,7 +64,8 @@ class Within:
     @property
     def within_tolerance(self) -> NDArray[np.bool_]:
         """(B, Q) whether the remainder keeps the promise."""
-        return np.asarray(np.abs(self.unexplained) <= _allowed(torch.from_numpy(self.total)).numpy())
+        allowed = _allowed(torch.from_numpy(self.total)).numpy() + self.path_points
+        return np.asarray(np.abs(self.unexplained) <= allowed)
 
 
 class ModalityWorth:

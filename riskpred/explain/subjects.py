@@ -1,6 +1,7 @@
 """Feature reasons and evidence of some subjects: every modality they have, attributed, described and drawn."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,10 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from riskpred.explain.attribution import ModalityWorth, rows_of, within_modality
+from riskpred.explain.coalitions import POINTS
 from riskpred.explain.evidence import image_rows, series_rows
 from riskpred.explain.reasons import ModalityPart, described, feature_rows
 from riskpred.features.batch import FeatureBatch
 from riskpred.features.plan import ImagePlan, SeriesPlan, TabularPlan
+from riskpred.model.paths import FP32, MOST_DIFFERENCE
 from riskpred.model.tensors import column_owner
 from riskpred.records.schema import table_schema
 
@@ -22,31 +25,47 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Explained:
-    """Rows for the scores file. `flagged`: subjects with an (unexplained) row above the promised size."""
+    """Rows for the scores file.
+
+    flagged: subjects with an (unexplained) row above the promised size.   without: subjects that got no row, because
+    a modality that contributed to their published risk is not there now.
+    """
 
     explanations: pa.Table
     evidence: pa.Table
     flagged: int
+    without: int
 
 
 def explain_batch(
-    bundle: "Bundle", batch: FeatureBatch, run_id: str, wanted: NDArray[np.bool_], map_target: NDArray[np.int64]
+    bundle: "Bundle",
+    batch: FeatureBatch,
+    run_id: str,
+    wanted: NDArray[np.bool_],
+    map_target: NDArray[np.int64],
+    published: NDArray[np.float64],
+    path: str,
 ) -> Explained:
-    """Explain every subject of a batch.
+    """Explain every subject of a batch, in fp32, so that its rows add up to its published risk.
 
     Args:
         wanted: which risks; map_target: the target whose image map is outlined, a subject.
-    Shape: wanted (B, Q); map_target (B,).
+        published: contribution of each modality as the night published it, risk points; not read where not wanted.
+        path: the night's numeric path; on another than fp32 (unexplained) also holds what it moved.
+    Shape: wanted (B, Q); map_target (B,); published (B, Q, M), M in the model's order of modalities.
     """
     model, plan = bundle.model, bundle.plan
+    assert not np.isnan(published[wanted]).any(), "a risk to explain has its modality reasons"
+    gone = _gone(batch, published, wanted, model.modalities)
+    wanted = wanted & ~gone[:, None]
     inputs = model.tensors(batch)
     with torch.no_grad():
         sent = model.encode(inputs)
     present = {name: given.present for name, given in inputs.items()}
     parts, evidence = [], [table_schema("scores", "evidence").arrow().empty_table()]
     flagged = np.zeros(len(batch), dtype=bool)
-    for name, spec in plan.modalities.items():
-        rows = np.flatnonzero(batch.present[name])
+    for m, (name, spec) in enumerate(plan.modalities.items()):
+        rows = np.flatnonzero(batch.present[name] & ~gone)
         if not len(rows):
             continue
         index = torch.from_numpy(rows)
@@ -59,6 +78,11 @@ def explain_batch(
         )
         owner = torch.tensor(column_owner(spec.columns)) if isinstance(spec, TabularPlan) else None
         within = within_modality(worth, inputs[name].take(index), bundle.baseline[name], owner, map_target[rows])
+        within = replace(
+            within,
+            total=np.where(wanted[rows], published[rows, :, m], within.total),
+            path_points=0.0 if path == FP32 else POINTS * MOST_DIFFERENCE,
+        )
         parts.append(ModalityPart(name, rows, within, described(batch, plan, name, rows)))
         flagged[rows] |= (~within.within_tolerance & wanted[rows]).any(axis=1)
         if isinstance(spec, SeriesPlan):
@@ -70,4 +94,18 @@ def explain_batch(
         explanations=feature_rows(run_id, model.targets, batch.subject_id, parts, wanted),
         evidence=pa.concat_tables(evidence),
         flagged=int(flagged.sum()),
+        without=int(gone.sum()),
     )
+
+
+def _gone(
+    batch: FeatureBatch, published: NDArray[np.float64], wanted: NDArray[np.bool_], modalities: Sequence[str]
+) -> NDArray[np.bool_]:
+    """Whose published risk has a contribution of a modality that they lack now: it cannot be told apart. Shape: (B,).
+
+    An image file that cannot be read a second time, say.
+    """
+    lacks = ~np.stack([batch.present[name] for name in modalities], axis=1)
+    spoke = ((published != 0) & wanted[:, :, None]).any(axis=1)
+    gone: NDArray[np.bool_] = (lacks & spoke).any(axis=1)
+    return gone

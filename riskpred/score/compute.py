@@ -52,6 +52,7 @@ class Task:
 
     moment: UTC microseconds at which these subjects are judged (as_of, unless carried).
     shards: numbers of the warehouse's shards that hold them, ascending; () = it has none: the whole is opened.
+    contribution: for reasons, (S, Q, M) what each modality contributes to each published risk, in risk points.
     """
 
     kind: str
@@ -59,9 +60,11 @@ class Task:
     subjects: NDArray[np.int64] = field(repr=False)
     moment: int
     shards: tuple[int, ...] = ()
+    contribution: NDArray[np.float64] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         assert self.kind in (RISKS, REASONS), self.kind
+        assert (self.contribution is not None) == (self.kind == REASONS), "reasons must know what they add up to"
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,10 @@ class Maker:
         images: Mapping[str, ImageSource] | None = None,
     ) -> None:
         self._bundle, self._source, self._common, self._images = bundle, source, common, images
-        self._chunk_size = affordable(bundle.plan, common.chunk_size)
-        self._batch_size = affordable(bundle.plan, common.batch_size)
+        # Images that are encoded as they are read leave no pixels to hold.
+        held = bundle.plan if not images else FeaturePlan({})
+        self._chunk_size = affordable(held, common.chunk_size)
+        self._batch_size = affordable(held, common.batch_size)
         self._drift = drift_reference_of(bundle)
 
     def make(self, task: Task) -> Iterator[int]:
@@ -117,20 +122,28 @@ class Maker:
         part.about |= {"top": top.best(), "content": [content.rows, content.first, content.second]}
 
     def _reasons(self, task: Task, part: PartWriter, watch: Stopwatch) -> Iterator[int]:
-        flagged = done = 0
+        flagged = without = done = 0
+        assert task.contribution is not None
         for judged in self._judged(task, EXPLAINED_AT_ONCE, watch):
             assert judged.batch is not None, "only scored subjects are explained"
+            place = np.searchsorted(task.subjects, judged.batch.subject_id)
             with watch("explain"):
                 told = explain_batch(
-                    self._bundle, judged.batch, self._common.night.run_id, judged.scored, judged.top_target
+                    self._bundle,
+                    judged.batch,
+                    self._common.night.run_id,
+                    judged.scored,
+                    judged.top_target,
+                    task.contribution[place],
+                    self._common.night.numeric_path,
                 )
             with watch("rows"):
                 part.append("explanations", told.explanations)
                 part.append("evidence", told.evidence)
-            flagged += told.flagged
+            flagged, without = flagged + told.flagged, without + told.without
             done += len(judged.subject_id)
             yield done
-        part.about |= {"flagged": flagged}
+        part.about |= {"flagged": flagged, "without": without}
 
     def _judged(self, task: Task, size: int, watch: Stopwatch) -> Iterator[Judged]:
         chunks = self._source.chunks(size, task.subjects)
@@ -140,7 +153,7 @@ class Maker:
             if chunk is None:
                 return
             until = latest_valid(self._common.night, chunk.subject_id)
-            # Reasons are told of pixels.
+            # Reasons are told of pixels, in fp32, whatever path the night took.
             images = self._images if task.kind == RISKS else None
             yield judge_chunk(self._bundle, self._source, chunk, task.moment, until, watch, self._batch_size, images)
 

@@ -13,13 +13,16 @@ from riskpred.errors import BundleError, InputError
 from riskpred.explain.subjects import explain_batch
 from riskpred.features.fits import check_fits
 from riskpred.model.bundle import load_bundle
+from riskpred.model.paths import FP32, MOST_DIFFERENCE
 from riskpred.model.threads import one_thread
 from riskpred.progress import Progress, Silent
 from riskpred.records.digest import subject_digests
 from riskpred.records.publish import staged
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.chunk import EXPLAINED_AT_ONCE, Judged, judge_chunk
+from riskpred.score.contributions import of_run
 from riskpred.score.published import Published, read_published
+from riskpred.score.shortage import said_when_short_of_memory
 from riskpred.score.store import Store
 from riskpred.score.timing import Stopwatch
 from riskpred.score.verify import verify_rows
@@ -29,7 +32,8 @@ if TYPE_CHECKING:
     from riskpred.model.bundle import Bundle
 
 _SAME_RISK = 1e-6
-"""How far a recomputed risk may lie from the published one, which its reasons are to explain."""
+"""How far a risk recomputed in fp32 may lie from the published one, which its reasons are to explain; on another
+numeric path `MOST_DIFFERENCE` more."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def explain(
     watch = Stopwatch()
     if not scores.is_file():
         raise InputError(f"{scores}: no such file.", wanted="a scores file", do="check the path, or score first")
-    with one_thread(), Warehouse.open(warehouse, image_root) as source:
+    with said_when_short_of_memory(scores), one_thread(), Warehouse.open(warehouse, image_root) as source:
         bundle = load_bundle(model)
         check_fits(bundle.plan, source)
         with staged(scores, NightConfig().duckdb_memory, from_published=True) as connection:
@@ -125,17 +129,28 @@ def _add_reasons(
     progress: Progress,
 ) -> tuple[int, int]:
     """Write reasons and evidence of the subjects; how many feature rows, how many subjects flagged."""
-    rows = flagged = done = 0
+    rows = flagged = without = done = 0
+    contribution = of_run(store.connection, published.run_id, subjects, bundle.model.targets, bundle.model.modalities)
     progress.step("explain", 0, len(subjects))
     for judged in _judged(bundle, source, published, subjects, watch):
         _refuse_other_risks(bundle, judged, published)
         assert judged.batch is not None
         with watch("explain"):
-            told = explain_batch(bundle, judged.batch, published.run_id, judged.scored, judged.top_target)
+            told = explain_batch(
+                bundle,
+                judged.batch,
+                published.run_id,
+                judged.scored,
+                judged.top_target,
+                contribution[np.searchsorted(subjects, judged.batch.subject_id)],
+                published.numeric_path,
+            )
         store.append("explanations", told.explanations)
         store.append("evidence", told.evidence)
         rows, flagged, done = rows + told.explanations.num_rows, flagged + told.flagged, done + len(judged.batch)
+        without += told.without
         progress.step("explain", done, len(subjects))
+    _refuse_changed(without, len(subjects))
     return rows, flagged
 
 
@@ -167,6 +182,7 @@ def _refuse_other_risks(bundle: "Bundle", judged: Judged, published: Published) 
     assert judged.batch is not None, "only scored subjects are explained"
     assert judged.assessed is not None, "only scored subjects are explained"
     subject, target = np.nonzero(judged.scored)
+    allowed = _SAME_RISK if published.numeric_path == FP32 else _SAME_RISK + MOST_DIFFERENCE
     wrong = {
         int(judged.batch.subject_id[row])
         for row, q in zip(subject.tolist(), target.tolist(), strict=True)
@@ -174,11 +190,11 @@ def _refuse_other_risks(bundle: "Bundle", judged: Judged, published: Published) 
             published.risk.get((int(judged.batch.subject_id[row]), *bundle.model.targets[q]), np.nan)
             - judged.assessed.risk[row, q]
         )
-        <= _SAME_RISK
+        <= allowed
     }
     if wrong:
         raise InputError(
             f"the published risks of {len(wrong):,} subjects are not those computed now; nothing was added.",
-            wanted=f"the same risks within {_SAME_RISK}",
+            wanted=f"the same risks within {allowed:g} (the night's numeric path: {published.numeric_path})",
             do="score again with this version of riskpred, then explain",
         )

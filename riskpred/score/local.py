@@ -5,11 +5,13 @@ import gc
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, contextmanager
+from multiprocessing import forkserver
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
@@ -23,6 +25,8 @@ from riskpred.score.worker import OnDone, Place, Worker
 
 if TYPE_CHECKING:
     from riskpred.model.bundle import Bundle
+
+_STOPS: Final = (signal.SIGINT, signal.SIGTERM)
 
 _IDLE_MEGABYTES = 32
 """What DuckDB may keep of the warehouse while others read it."""
@@ -74,12 +78,14 @@ def _in_processes(place: Place, common: Common, tasks: Sequence[Task], workers: 
     """Make parts in worker processes; returns those that were not made because a worker was killed."""
     made: set[int] = set()
     # A fork of this process, which has threads (DuckDB, torch), may hang. The fork server has none: it only imports,
-    # and its children share what it imported. Sent: paths and ids, no data of anyone.
+    # and its children share what it imported. Sent: paths, ids, and what reasons must add up to.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     pool = ProcessPoolExecutor(workers, context, _start, (place, common))
     try:
-        waiting: dict[Future[None], Task] = {pool.submit(_make, task): task for task in tasks}
+        with _stops_wait():
+            forkserver.ensure_running()
+            waiting: dict[Future[None], Task] = {pool.submit(_make, task): task for task in tasks}
         while waiting:
             ready, _ = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
             for future in ready:
@@ -97,6 +103,28 @@ def _in_processes(place: Place, common: Common, tasks: Sequence[Task], workers: 
     return []
 
 
+@contextmanager
+def _stops_wait() -> Iterator[None]:
+    """Hear Ctrl-C and SIGTERM when the block is over: a process that loses its parent as it starts says so at length.
+
+    What is started here never hears Ctrl-C, which reaches the whole group: the night's own process does, and ends it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no signal reaches any other
+        return
+    heard: list[int] = []
+    before = {number: signal.signal(number, lambda one, _: heard.append(one)) for number in _STOPS}
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if heard:
+            signal.raise_signal(heard[0])
+
+
 _worker: Worker | None = None
 _for_life = ExitStack()
 """What a worker process holds until it ends: dropped, one thread would become many again."""
@@ -104,16 +132,25 @@ _for_life = ExitStack()
 
 def _start(place: Place, common: Common) -> None:
     global _worker
-    # Ctrl-C reaches the whole group: the night's own process hears it, and ends us.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _die_with_the_server()
+    _die_with_the_night()
     _for_life.enter_context(one_thread())
     _worker = Worker(place, common)
     _for_life.callback(_worker.close)
 
 
-def _die_with_the_server() -> None:
-    """Have the system end this process when the fork server is gone, and that ends with the night (Linux)."""
+def _die_with_the_night() -> None:
+    """Have this process end when the night's own is gone, however it went, or the fork server between them (Linux).
+
+    The server waits for its children: it would stay, and they would, with nobody left to end either.
+    """
+    night = multiprocessing.parent_process()
+    assert night is not None, "a worker is started by someone"
+
+    def watch() -> None:
+        night.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
     signal_of_death = 1  # PR_SET_PDEATHSIG
     ctypes.CDLL(None).prctl(signal_of_death, signal.SIGKILL)
     if os.getppid() == 1:

@@ -20,6 +20,7 @@ class Published:
 
     run_id: str
     bundle_sha256: str
+    numeric_path: str
     digest: dict[int, str]
     prediction_time: dict[int, int]
     risk: Risks
@@ -31,11 +32,11 @@ def read_published(connection: DuckDBPyConnection, scores: Path, subject: int | 
     Raises: InputError, when there is no published run, or no risk of that subject in it.
     """
     rows = connection.execute(
-        f"SELECT run_id, bundle_sha256 FROM {nights()} JOIN runs USING (run_id) WHERE age = 1"
+        f"SELECT run_id, bundle_sha256, numeric_path FROM {nights()} JOIN runs USING (run_id) WHERE age = 1"
     ).fetchall()
     if not rows:
         raise InputError(f"{scores}: no published run.", wanted="at least one", do="run `riskpred score` first")
-    run_id, bundle_sha256 = rows[0]
+    run_id, bundle_sha256, numeric_path = rows[0]
     chosen = [subject] if subject is not None else _top(connection, run_id, top or 0)
     asked = {"run": run_id, "subjects": chosen}
     among = "WHERE run_id = $run AND subject_id IN (SELECT unnest($subjects::BIGINT[]))"
@@ -57,6 +58,7 @@ def read_published(connection: DuckDBPyConnection, scores: Path, subject: int | 
     return Published(
         run_id,
         bundle_sha256,
+        numeric_path,
         digest={row[0]: row[1] for row in digests},
         prediction_time={row[0]: row[4] for row in found},
         risk={(row[0], row[1], row[2]): row[3] for row in found},

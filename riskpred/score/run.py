@@ -19,9 +19,11 @@ from riskpred.score.images import NightImages
 from riskpred.score.ledger import Ledger
 from riskpred.score.local import hand_back_memory, make_parts
 from riskpred.score.parts import Parts, parts_folder
+from riskpred.score.plan import iso
 from riskpred.score.prepare import Engine, Prepared, Request, prepare
 from riskpred.score.pseudonyms import new_salt, published_salt
 from riskpred.score.ray_engine import ray_engine
+from riskpred.score.shortage import said_when_short_of_memory
 from riskpred.score.tell import Teller, told
 from riskpred.score.timing import Stopwatch
 from riskpred.score.top import top_tasks
@@ -107,7 +109,12 @@ def score(
     request = Request(warehouse, model, into, as_of, asked, image_root, rescore, force, engine, ray_address)
     watch, notes = Stopwatch(), _Notes(say)
     with told(request, watch) as teller:
-        with locked(into, "riskpred score") as held, said_when_full(into), one_thread():
+        with (
+            said_when_short_of_memory(into),
+            locked(into, "riskpred score") as held,
+            said_when_full(into),
+            one_thread(),
+        ):
             if held.took_over:
                 notes(held.took_over)
                 teller.journal("note", code="lock_taken_over")
@@ -148,32 +155,31 @@ class _Night:
         self._teller = teller
         self._request, self._prepared, self._source = request, prepared, source
         self._watch, self._notes, self._progress = watch, notes, progress
+        self._resumed = 0
+        self._found: Assembled | None = None
 
     def run(self, held: Held, batch_size: int, chunk_size: int) -> NightSummary:
-        request, prepared, settings = self._request, self._prepared, self._request.settings
-        into, night = request.into, prepared.night
-        plan = prepared.parts_plan(settings, batch_size)
+        into = self._request.into
+        plan = self._prepared.parts_plan(self._request.settings, batch_size)
         parts = Parts(parts_folder(into), plan, published_salt(into) or new_salt())
         if parts.removed:
             self._notes(f"{parts.removed:,} parts of another, unfinished night were removed")
-        common = Common(night, parts.folder, parts.salt, settings.explain, batch_size, chunk_size)
-        tasks = tasks_of(RISKS, prepared.to_compute, settings.part_size, night.as_of, prepared.shards)
-        self._teller.planned(prepared, len(tasks), len(parts.finished(RISKS)))
-        with self._engine() as make:
-            with self._images() as images:
-                resumed = self._make(make, parts, common, tasks, "score", images.sources)
-            for said in images.notes:
-                self._notes(said)
-            seen = images.counts
-            if seen.cached or seen.decoded:
-                self._notes(f"images: {seen.cached:,} known from earlier nights, {seen.decoded:,} read")
-            made = list(parts.finished(RISKS).values())
-            reasons = top_tasks(into, prepared.standing, made, settings.explain, night.as_of, prepared.shards)
-            self._make(make, parts, common, reasons, "explain", {})
-        for about in (*made, *parts.finished(REASONS).values()):
-            self._watch.add(about["seconds"])
-        hand_back_memory()
-        found = self._publish(held, parts)
+        before = _identity(into)
+        try:
+            self._run(held, parts, batch_size, chunk_size)
+        except BaseException as error:
+            # Asked to stop after the swap, what is left to do is less than to explain why it was not done.
+            if not isinstance(error, KeyboardInterrupt) or self._found is None or _identity(into) == before:
+                self._say_what_is_kept(parts)
+                raise
+            self._notes("asked to stop when the night was published already")
+            if parts.folder.is_dir():
+                parts.remove()
+        return self._summary()
+
+    def _summary(self) -> NightSummary:
+        found, prepared = self._found, self._prepared
+        assert found is not None, "published"
         return NightSummary(
             ledger=found.ledger,
             pairs=found.pairs,
@@ -181,7 +187,7 @@ class _Night:
             flagged=found.flagged,
             computed=len(prepared.to_compute),
             carried=len(prepared.standing.subject_id),
-            resumed=resumed,
+            resumed=self._resumed,
             total_seconds=self._watch.total,
             seconds=self._watch.seconds,
             scope_flags=found.scope_flags,
@@ -189,6 +195,48 @@ class _Night:
             drift=found.drift,
             drift_flags=found.drift_flags,
         )
+
+    def _run(self, held: Held, parts: Parts, batch_size: int, chunk_size: int) -> None:
+        request, prepared, settings = self._request, self._prepared, self._request.settings
+        into, night = request.into, prepared.night
+        common = Common(night, parts.folder, parts.salt, settings.explain, batch_size, chunk_size)
+        tasks = tasks_of(RISKS, prepared.to_compute, settings.part_size, night.as_of, prepared.shards)
+        self._teller.planned(prepared, len(tasks), len(parts.finished(RISKS)))
+        model = prepared.bundle.model
+        with self._engine() as make:
+            with self._images() as images:
+                self._resumed = self._make(make, parts, common, tasks, "score", images.sources)
+            for said in images.notes:
+                self._notes(said)
+            seen = images.counts
+            if seen.cached or seen.decoded:
+                self._notes(f"images: {seen.cached:,} known from earlier nights, {seen.decoded:,} read")
+            reasons = top_tasks(
+                into,
+                prepared.standing,
+                parts,
+                model.targets,
+                model.modalities,
+                settings.explain,
+                night.as_of,
+                prepared.shards,
+            )
+            self._make(make, parts, common, reasons, "explain", {})
+        told = parts.finished(REASONS).values()
+        if without := sum(about["without"] for about in told):
+            self._notes(f"{without:,} subjects got no feature reasons: an input they were scored from is not there now")
+        for about in (*parts.finished(RISKS).values(), *told):
+            self._watch.add(about["seconds"])
+        hand_back_memory()
+        self._publish(held, parts)
+
+    def _say_what_is_kept(self, parts: Parts) -> None:
+        kept = sum(len(parts.finished(kind)) for kind in (RISKS, REASONS))
+        if kept:
+            self._notes(
+                f"{kept:,} finished parts are kept: the same night (--as-of {iso(self._prepared.night.as_of)}), run "
+                "again, goes on from there"
+            )
 
     def _engine(self) -> AbstractContextManager[MakeParts]:
         if self._request.engine == "local":
@@ -248,7 +296,7 @@ class _Night:
         )
         return there
 
-    def _publish(self, held: Held, parts: Parts) -> Assembled:
+    def _publish(self, held: Held, parts: Parts) -> None:
         request, settings = self._request, self._request.settings
         try:
             with (
@@ -256,7 +304,7 @@ class _Night:
                 staged(request.into, settings.duckdb_memory, held=held, from_published=True) as connection,
             ):
                 self._progress.step("verify", 0, 1)
-                found = assemble(
+                found = self._found = assemble(
                     connection,
                     request.into,
                     self._prepared,
@@ -275,6 +323,7 @@ class _Night:
             parts.remove()  # what breaks a promise must not be used again
             raise
         except _Refused as no:
+            self._found = None
             self._teller.refused(no.found)
             with staged(request.into, settings.duckdb_memory, held=held, from_published=True) as connection:
                 write_refusal(connection, request.into, no.found.ledger, parts.salt)
@@ -286,4 +335,12 @@ class _Night:
             ) from None
         parts.remove()
         self._progress.step("publish", 1, 1)
-        return found
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Which file has that name: another one after a swap. None = no file."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

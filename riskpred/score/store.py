@@ -131,9 +131,6 @@ class Store:
                     f'UPDATE "{table}" SET run_id = $aside WHERE run_id = $run', {"aside": REPLACED, "run": run_id}
                 )
 
-    def has_run(self, run_id: str) -> bool:
-        return bool(self.connection.execute("SELECT 1 FROM runs WHERE run_id = $run", {"run": run_id}).fetchall())
-
     def commit(self) -> None:
         """Everything so far is in the file itself, not in its log."""
         self.connection.execute("CHECKPOINT")

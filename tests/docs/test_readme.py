@@ -6,9 +6,13 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from typer.main import get_command
 
 from riskpred.cli.app import app
+from riskpred.config.night import NightConfig
 from riskpred.records.schema import Where, markdown, table_schema, tables
+from riskpred.score.image_cache import cache_path
+from riskpred.score.parts import parts_folder
 from riskpred.score.views import create_views
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -41,6 +45,28 @@ def test_every_verb_and_exit_code_is_named() -> None:
         assert f"riskpred {command.name or command.callback.__name__}" in text
     for code in (0, 1, 2, 10, 11, 12, 13, 14, 15, 130):
         assert re.search(rf"^\| {code} \|", text, re.M), code
+
+
+def test_every_option_named_is_an_option_of_a_verb() -> None:
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README.read_text(encoding="utf-8")))
+    verbs = [get_command(app), *get_command(app).commands.values()]  # type: ignore[attr-defined]
+    known = {option for verb in verbs for parameter in verb.params for option in parameter.opts}
+    assert named - known == {"--help", "--check"}, "every verb has the first; the other is ruff's"
+
+
+def test_the_night_is_described_with_its_defaults() -> None:
+    text, night = " ".join(README.read_text(encoding="utf-8").split()), NightConfig()
+    gates = night.gates
+    for said in (
+        f"`max_score_age_days` ({night.max_score_age_days},",
+        f"`--keep-runs` ({night.keep_runs})",
+        f"more than {gates.max_rejected_share:.0%} of the eligible pairs".replace("%", " %"),
+        f"more than {gates.max_shifted_share:.0%} of the people scored on both nights".replace("%", " %"),
+        f"by more than {gates.shifted_by_points:g} points",
+        f"{cache_path(Path('scores.duckdb')).name}` beside SCORES",
+        f"`{parts_folder(Path('scores.duckdb')).name}`",
+    ):
+        assert said in text, said
 
 
 def test_the_two_commands_are_on_the_first_screen() -> None:

@@ -11,7 +11,10 @@ from riskpred.cli.demo import MARKER, PRODUCTS, prepare
 from riskpred.errors import OutputError
 from riskpred.records.simulate import hospital
 
-LEFT = {"source", "warehouse.duckdb", "bundle", "scores.duckdb", "report", "truth.parquet", "evaluation.html", MARKER}
+LEFT = {"source", "warehouse.duckdb", "bundle", "scores.duckdb", "report", "truth.parquet", "evaluation.html"} | {
+    MARKER,
+    ".scores.duckdb.images",
+}
 
 
 @pytest.mark.slow  # about a minute: a whole fit
@@ -85,6 +88,8 @@ def test_an_earlier_demo_is_cleared_but_foreign_files_stay(tmp_path: Path) -> No
         (tmp_path / name).write_text("old")
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / ".simulating-1").mkdir()
+    (tmp_path / ".scores.duckdb.images").write_text("what encoders said of other images")
+    (tmp_path / ".scores.duckdb.parts").mkdir()
     prepare(tmp_path, 400, 1)
     assert {path.name for path in tmp_path.iterdir()} == {MARKER, "notes.txt"}
 

@@ -36,10 +36,12 @@ def test_the_whole_way(
     metrics = run(capsys, "evaluate", bundle, warehouse, "--into", tmp_path / "e.html", "--json")["metrics"]
     _no_worse_than_the_peer(study, metrics)
 
-    first = run(capsys, "score", warehouse, "--model", bundle, "--into", scores, "--explain", "50", "--force", "--json")
-    again = run(capsys, "score", warehouse, "--model", bundle, "--into", scores, "--explain", "50", "--force", "--json")
-    assert first["content_digest"] == again["content_digest"]
-    assert first["run_id"] == again["run_id"]
+    words = ("score", warehouse, "--model", bundle, "--into", scores, "--explain", "50", "--force", "--json")
+    first, again, anew = (run(capsys, *words, *more) for more in ((), (), ("--rescore", "all")))
+    assert first["content_digest"] == again["content_digest"] == anew["content_digest"]
+    assert first["run_id"] == again["run_id"] == anew["run_id"]
+    assert (again["scored_pairs"], again["carried_pairs"]) == (0, first["scored_pairs"])
+    assert (anew["scored_pairs"], anew["carried_pairs"]) == (first["scored_pairs"], 0)
     with duckdb.connect(str(scores), read_only=True) as night:
         wrong = night.execute(
             "SELECT count(*) FROM (SELECT risk, risk_low, risk_high, lag(risk) OVER (PARTITION BY subject_id, outcome "

@@ -188,6 +188,12 @@ def random_bundle(small_config: ModelConfig, small_batch: tuple[Any, FeatureBatc
     return cache(lambda seed: _bundle(small_config, *small_batch, seed))
 
 
+@pytest.fixture(scope="session")
+def bundle_of(small_batch: tuple[Any, FeatureBatch]) -> Callable[[ModelConfig], Bundle]:
+    """The same for a configuration that reads what `small_config` reads; seed 1."""
+    return lambda config: _bundle(config, *small_batch, 1)
+
+
 def _scope(model: RiskModel, batch: FeatureBatch, reference: Sent) -> Scope:
     from riskpred.fit.data import Rows
     from riskpred.fit.members import training_data

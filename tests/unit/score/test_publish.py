@@ -66,6 +66,22 @@ def test_a_fault_at_any_stage_leaves_the_old_file_and_the_next_run_goes_on(
     assert sorted(set(resumed)) == [0, 16, 32, 48, 64] if error is KeyboardInterrupt else max(resumed) == 64
 
 
+def test_a_stop_after_the_swap_ends_a_published_night(
+    tmp_path: Path, small_hospital: Any, night: Night, as_of_us: int
+) -> None:
+    warehouse, into, calm = small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb", Faulty(0, KeyboardInterrupt)
+    night(warehouse, into, explain=0, progress=calm)
+    late = Faulty(len(calm.steps) - 1, KeyboardInterrupt)
+    again = night(warehouse, into, explain=0, progress=late, as_of=as_of_us + 1, rescore=True)
+    assert late.steps[-1] == "publish"
+    assert "asked to stop when the night was published already" in again.notes
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.duckdb"]
+    with duckdb.connect(str(into), read_only=True) as connection:
+        assert (
+            connection.execute("SELECT run_id FROM runs ORDER BY as_of DESC").fetchall()[0][0] == again.ledger["run_id"]
+        )
+
+
 @pytest.mark.parametrize("table", ["eligibility", "risk_scores", "evidence"])
 def test_a_fault_while_writing_a_table_publishes_nothing(
     tmp_path: Path, small_hospital: Any, night: Night, monkeypatch: pytest.MonkeyPatch, table: str
@@ -80,7 +96,7 @@ def test_a_fault_while_writing_a_table_publishes_nothing(
             raise MemoryError
 
     monkeypatch.setattr(Store, "append", failing)
-    with pytest.raises(MemoryError):
+    with pytest.raises(OutputError, match="no memory left"):
         night(small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb")
     assert [path.name for path in tmp_path.iterdir()] == [PARTS]
 
