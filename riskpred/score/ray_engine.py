@@ -5,8 +5,8 @@ where it appears whole by a rename. The process of the night hands parts out, co
 or a machine is lost its part goes to another worker; should the lost one live on and finish it too, the second to
 rename throws its own away. So no part is missing and none is there twice.
 
-Only the head of the cluster cannot be lost: within a minute ray itself then ends the process of the night (exit code 1).
-Nothing is published, and the next run goes on from the finished parts.
+Only the head of the cluster cannot be lost: within a minute ray itself then ends the process of the night (exit code
+1). Nothing is published, and the next run goes on from the finished parts.
 """
 
 import time
