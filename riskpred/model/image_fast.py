@@ -1,4 +1,4 @@
-"""The image encoders of all members at once, on the fastest numeric path there is: OpenVINO, else torch.
+"""The image encoders of all members at once, on the fastest there is: a CUDA device, else OpenVINO, else torch.
 
 One read of the pixels serves every member. Images go through in blocks of one size, the last one filled up, and what
 follows the convolutions is float64: neither order nor batch size changes a number.
@@ -21,6 +21,7 @@ from torch import nn
 
 from riskpred.features.batch import FeatureBatch, ImageInput
 from riskpred.features.plan import ImagePlan
+from riskpred.model.device import cuda, cuda_name, exact
 from riskpred.model.image import ImageEncoder
 from riskpred.model.network import SentOne
 from riskpred.model.paths import BF16, Encoders
@@ -28,7 +29,11 @@ from riskpred.model.risk import RiskModel
 from riskpred.model.tensors import ImageTensors
 
 BLOCK: Final = 16
-"""Images in the network at a time; more is no faster."""
+"""Images in the network at a time on a processor; more is no faster."""
+
+_CUDA_BLOCK: Final = 64
+_CUDA_PIXELS: Final = 64 * 512 * 512
+"""The same on CUDA, and fewer where they are large: maps of all of them are held."""
 
 _WIDE: Final = 64
 """Channels from which bf16 is worth its rounding: with fewer, OpenVINO gains under a tenth by it and torch loses."""
@@ -54,6 +59,7 @@ class FastImages:
     _weight: NDArray[np.float64]
     _bias: NDArray[np.float64]
     _coefficients: int
+    _block: int = BLOCK
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -64,11 +70,11 @@ class FastImages:
         """Coefficients and embedding of each image by each member. Shape: (B, H, W) -> (B, R, V)."""
         count = len(pixels)
         found = np.empty((count, *self.shape), dtype=np.float32)
-        for start in range(0, count, BLOCK):
-            block = pixels[start : start + BLOCK]
+        for start in range(0, count, self._block):
+            block = pixels[start : start + self._block]
             here = len(block)
-            if here < BLOCK:
-                block = np.concatenate([block, np.zeros((BLOCK - here, self.size, self.size), np.float32)])
+            if here < self._block:
+                block = np.concatenate([block, np.zeros((self._block - here, self.size, self.size), np.float32)])
             # (R, B, 2C) x (R, 2C, V): float64, so that no order of summation is seen after rounding.
             spoken = np.matmul(self._pooled(np.ascontiguousarray(block)).astype(np.float64), self._weight) + self._bias
             found[start : start + here] = spoken.transpose(1, 0, 2)[:here]
@@ -88,8 +94,9 @@ def fast_images(
     Args:
         size: side of the prepared square.
         path: fp32 differs from the model itself by rounding only; bf16 is faster for wide networks where the processor
-            has it (else fp32 is taken, and the note says so).
-        engine: "openvino" or "torch"; None = OpenVINO where it is installed.
+            or the card has it (else fp32 is taken, and the note says so).
+        engine: "cuda", "openvino" or "torch" (on the processor); None = CUDA where there is such a device, else
+            OpenVINO where it is installed, else torch.
         threads: of the processor, for OpenVINO; torch keeps the caller's.
     """
     encoders = [model.member(r).encoders[modality] for r in range(model.members)]
@@ -99,6 +106,10 @@ def fast_images(
     weight = np.stack([np.concatenate([_array(h.weight) for h in pair]).T for pair in heads]).astype(np.float64)
     bias = np.stack([np.concatenate([_array(h.bias) for h in pair])[None] for pair in heads]).astype(np.float64)
     rest = size, weight, bias, model.layout.coefficients
+    card = cuda()
+    if engine == "cuda" or (engine is None and card is not None):
+        assert card is not None, "engine cuda is asked for where there is such a device"
+        return _on_cuda(images, path, card, *rest)
     if engine == "openvino" or (engine is None and importlib.util.find_spec("openvino") is not None):
         return _on_openvino(images, path, threads, *rest)
     why = "" if engine == "torch" else "OpenVINO is not installed (extra `speed`): "
@@ -208,6 +219,37 @@ def _on_torch(
     )
 
 
+def _on_cuda(
+    images: list[ImageEncoder],
+    path: NumericPath,
+    card: torch.device,
+    size: int,
+    weight: NDArray[np.float64],
+    bias: NDArray[np.float64],
+    coefficients: int,
+) -> FastImages:
+    took, instead = _precision(images[0], path, torch.cuda.is_bf16_supported(including_emulation=False), "card")
+    copies = [_channels_last(one).to(card) for one in images]
+
+    def pooled(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        given = ImageTensors(torch.from_numpy(pixels).to(card), torch.ones(len(pixels), dtype=torch.bool))
+        with torch.no_grad(), exact(), torch.autocast(card.type, torch.bfloat16, enabled=took == "bf16"):
+            said = torch.stack([one.pooled(given).float() for one in copies])
+        return np.asarray(said.cpu().numpy())
+
+    return FastImages(
+        took,
+        f"Images are encoded by torch on CUDA ({cuda_name(card)}), channels last, {took}{instead}.",
+        f"torch {torch.__version__} {took} cuda {torch.version.cuda} {cuda_name(card)}",
+        size,
+        pooled,
+        weight,
+        bias,
+        coefficients,
+        min(_CUDA_BLOCK, max(1, _CUDA_PIXELS // size**2)),
+    )
+
+
 def _on_openvino(
     images: list[ImageEncoder],
     path: NumericPath,
@@ -248,12 +290,12 @@ def _on_openvino(
     )
 
 
-def _precision(one: ImageEncoder, path: NumericPath, able: bool) -> tuple[NumericPath, str]:
+def _precision(one: ImageEncoder, path: NumericPath, able: bool, who: str = "processor") -> tuple[NumericPath, str]:
     """The path to take, and why it is not the one asked for."""
     if path == "fp32":
         return "fp32", ""
     if not able:
-        return "fp32", " (the processor has no bf16)"
+        return "fp32", f" (the {who} has no bf16)"
     if max(conv.out_channels for conv, _ in _layers(one)) < _WIDE:
         return "fp32", " (so narrow a network gains nothing by bf16)"
     return "bf16", ""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from riskpred.errors import BundleError
+from riskpred.model.device import cuda, cuda_name, exact
 from riskpred.model.fusion import Fusion
 from riskpred.model.image import ImageEncoder
 from riskpred.model.network import Sent, SentOne
@@ -80,10 +81,11 @@ class Evaluator:
 def evaluator(model: "RiskModel", path: str = FP32, images: MakeImageEncoders | None = None) -> Evaluator:
     """The fastest encoders of a model on one path, with the weights it has now.
 
-    Tabular and series encoders run stacked and compiled on the processor (on the first CUDA device, series and images
-    do, by torch). Images are encoded by `images`, else by torch.
+    Where there is a CUDA device it takes the products: TabM, series and images; spline terms and trees stay with the
+    processor. Else tabular and series encoders run stacked and compiled. Images are encoded by `images`, else by torch.
     """
     assert path in PATHS, path
+    card = cuda()
     made: dict[str, Encoders] = {}
     why: list[str] = []
     for name in model.modalities:
@@ -91,21 +93,24 @@ def evaluator(model: "RiskModel", path: str = FP32, images: MakeImageEncoders | 
         tabular = [one for one in each if isinstance(one, TabularEncoder)]
         series = [one for one in each if isinstance(one, SeriesEncoder)]
         if tabular:
-            made[name] = StackedTabular.of(tabular, torch.bfloat16 if path == BF16 else torch.float32)
+            made[name] = StackedTabular.of(tabular, torch.bfloat16 if path == BF16 else torch.float32, card)
             said = (
                 "all members at once, TabM's products in bf16, which saves little beside fp32"
                 if path == BF16
                 else "all members at once, in fp32: bf16 products of TabM would save a tenth of the forward pass"
             )
-        elif series and not torch.cuda.is_available():
+            if card is not None:
+                said = f"all members at once, TabM on CUDA ({cuda_name(card)}), {path}"
+        elif series and card is None:
             made[name] = StackedSeries.of(series)
             said = (
                 "all members at once, rows by length, in fp32: gates take longer than products, so bf16 gains nothing"
             )
         elif series:
+            assert card is not None
             made[name], said = (
-                _on_device(each, torch.device("cuda"), _ROWS_AT_ONCE),
-                "by torch on the CUDA device, fp32",
+                _on_device(each, card, _ROWS_AT_ONCE),
+                f"by torch on CUDA ({cuda_name(card)}), in fp32: products are too small for bf16",
             )
         elif images is not None:
             made[name], said = images(model, name, path)
@@ -178,25 +183,23 @@ def permitted_path(bundle: "Bundle", wanted: str = AUTO) -> str:
 
 def _images(each: Sequence[torch.nn.Module], path: str) -> tuple[Encoders, str]:
     """Image encoders by torch, as they are; in bf16 under autocast."""
-    if torch.cuda.is_available():
-        return _on_device(each, torch.device("cuda"), _IMAGES_AT_ONCE, path == BF16), f"by torch on CUDA, {path}"
+    if (card := cuda()) is not None:
+        return _on_device(each, card, _IMAGES_AT_ONCE, path == BF16), f"by torch on CUDA ({cuda_name(card)}), {path}"
     return _on_device(each, torch.device("cpu"), _IMAGES_AT_ONCE, path == BF16), f"by torch, {path}"
 
 
 def _on_device(each: Sequence[torch.nn.Module], device: torch.device, at_once: int, reduced: bool = False) -> Encoders:
     """Members' own encoders, one after the other, on a device; what they say comes back to the processor."""
     there = [deepcopy(one).to(device) if device.type != "cpu" else one for one in each]
+    recurrent = any(isinstance(one, SeriesEncoder) for one in each)
 
     def encoded(given: ModalityTensors) -> tuple[Tensor, Tensor]:
         parts = []
         for rows in torch.split(torch.arange(len(given.present)), at_once):
             some = _moved(given.take(rows), device)
-            # TensorFloat-32 is not fp32.
-            with (
-                torch.autocast(device.type, torch.bfloat16, enabled=reduced),
-                torch.backends.cudnn.flags(allow_tf32=False),
-            ):
-                parts.append([tuple(part.cpu().double() for part in one(some)) for one in there])
+            with torch.autocast(device.type, torch.bfloat16, enabled=reduced), exact(recurrent):
+                said = [one(some) for one in there]
+            parts.append([tuple(part.cpu().double() for part in one) for one in said])
         return tuple(  # type: ignore[return-value]
             torch.stack([torch.cat([part[r][i] for part in parts]) for r in range(len(there))]) for i in range(2)
         )

@@ -10,6 +10,8 @@ _TAIL = 0.001
 """Values beyond this training quantile, at either end, count as that quantile (records hold pressures of 13,682)."""
 _BUCKET = 128
 """Rows that are padded together: rows sorted by length in buckets of this size run about 3 x as fast as padded ones."""
+_CUDA_BUCKET = 2048
+"""The same on CUDA, where a step takes about as long for two thousand rows as for a hundred."""
 LOG_DAYS = 4.0
 """Divides log(1 + days): about its spread over gaps from hours to years."""
 
@@ -76,8 +78,8 @@ class SeriesEncoder(nn.Module):
     def _last_state(self, steps: Tensor, length: Tensor) -> Tensor:
         order = torch.argsort(length, stable=True)
         states = []
-        for rows in torch.split(order, _BUCKET):
+        for rows in torch.split(order, _CUDA_BUCKET if steps.is_cuda else _BUCKET):
             last = length[rows] - 1
             hidden, _ = self.lstm(steps[rows, : int(last.max()) + 1])
-            states.append(hidden[torch.arange(len(rows)), last])
+            states.append(hidden[torch.arange(len(rows), device=steps.device), last])
         return torch.cat(states)[torch.argsort(order)]

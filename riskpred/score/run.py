@@ -8,6 +8,7 @@ from pathlib import Path
 from riskpred.config.night import NightConfig
 from riskpred.errors import GateError
 from riskpred.features.image import ImageSource
+from riskpred.model.device import cuda, cuda_name
 from riskpred.model.threads import one_thread
 from riskpred.progress import Progress, Silent
 from riskpred.records.publish import Held, locked, said_when_full, staged
@@ -203,6 +204,8 @@ class _Night:
         tasks = tasks_of(RISKS, prepared.to_compute, settings.part_size, night.as_of, prepared.shards)
         self._teller.planned(prepared, len(tasks), len(parts.finished(RISKS)))
         model = prepared.bundle.model
+        if request.engine == "local" and (card := cuda()) is not None:
+            self._notes(f"CUDA ({cuda_name(card)}) encodes {', '.join(model.modalities)}, in {night.numeric_path}")
         with self._engine() as make:
             with self._images() as images:
                 self._resumed = self._make(make, parts, common, tasks, "score", images.sources)

@@ -112,6 +112,7 @@ def test_a_batch_without_pixels_has_the_same_risks_receipts_and_scope(model, bat
 
 def test_without_openvino_torch_is_used_and_says_so(model, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("riskpred.model.image_fast.cuda", lambda: None)
     fast = fast_images(model, "image", SIZE)
     assert fast.note.startswith("OpenVINO is not installed (extra `speed`): images are encoded by torch")
     assert "fp32" in fast.note  # so narrow a network is slower in bf16
