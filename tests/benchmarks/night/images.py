@@ -123,12 +123,12 @@ def _model(size: int, channels: tuple[int, ...]) -> RiskModel:
     return model.requires_grad_(False)
 
 
-def _write(root: Path, subjects: int, kind: str) -> None:
-    for at in range(min(DISTINCT, subjects)):
+def _write(root: Path, subjects: int, kind: str, distinct: int = DISTINCT) -> None:
+    for at in range(min(distinct, subjects)):
         _picture(root / f"{at}.{TYPES[kind]}", at, kind)
     for subject in range(subjects):
         (root / str(subject)).mkdir()
-        (root / str(subject) / "image").hardlink_to(root / f"{subject % DISTINCT}.{TYPES[kind]}")
+        (root / str(subject) / "image").hardlink_to(root / f"{subject % distinct}.{TYPES[kind]}")
 
 
 def _picture(file: Path, seed: int, kind: str) -> None:

@@ -17,7 +17,8 @@ Everything is linear in subjects, events or rows; a core is one of the machine t
                    rewritten; parts C x parts_bytes while the night runs
     memory         of the one process that plans and publishes: S x driver_bytes
 
-With GPUs a share of the model's work goes to them: P becomes P - C x model x gpu_share; their own time is
+With GPUs a share of the model's work goes to them, as the part `card` measured it (a night's model stage on one core
+with the card and without, and how long the card was busy): P becomes P - C x model x gpu_share; their own time is
 C x model x gpu_share / gpu_speedup GPU-seconds; at most `cores_per_gpu` workers share one; a GPU is paid as long as
 the workers beside it.
 """
@@ -36,6 +37,9 @@ _ROWS: Final = ("rows",)
 _PUBLISH: Final = ("retire old nights", "write", "carry", "verify", "publish")
 _TELLING: Final = 500_000
 """Subjects from which on a difference in memory is theirs, and not noise."""
+
+_ASSUMED_SHARE: Final = 0.5
+"""Of the model's work on a GPU, where none has been measured."""
 
 _HOUR: Final = 3600.0
 _GB: Final = 1e9
@@ -202,6 +206,26 @@ def measured(work: Path) -> Rates:
     return rates
 
 
+@dataclass(frozen=True)
+class Card:
+    """What a GPU takes of the model's work and how fast it is at that; `made`: where it comes from, in words."""
+
+    made: str
+    share: float
+    speedup: float
+
+
+def measured_card(work: Path) -> Card | None:
+    """The part `card` as a share and a speed; None where it has not been measured."""
+    card = results.read(work, "card")
+    if card is None:
+        return None
+    without, beside = (card[f"night_{way}_1"]["stages_s"]["model"] / card["subjects"] for way in ("without", "with"))
+    busy = card["forward_with"]["card_busy_us"] / 1e6
+    made = f"one {card['card']}, {card['subjects']:,} subjects, on {card['machine']}, {card['made_at']} UTC"
+    return Card(made, share=(without - beside) / without, speedup=(without - beside) / busy)
+
+
 def _seconds(night: dict[str, Any], stages: tuple[str, ...]) -> float:
     """Processor seconds of some stages of a night."""
     spent: dict[str, float] = night["stages_s"]
@@ -237,23 +261,28 @@ def table(asked: dict[str, Night], rates: Rates, prices: Prices) -> str:
     return "\n".join(lines)
 
 
-def rates_table(rates: Rates, prices: Prices) -> str:
+def rates_table(rates: Rates, prices: Prices, card: Card | None) -> str:
     """Markdown: every rate and price that the table is made from."""
     shown = [(one.name, getattr(rates, one.name)) for one in fields(rates) if one.name != "made"]
     shown += [(f"price {one.name}", getattr(prices, one.name)) for one in fields(prices)]
+    if card is not None:
+        shown += [("gpu_share", card.share), ("gpu_speedup", card.speedup)]
     lines = ["| rate | value |", "|---|---|", *(f"| {name} | {value:.3g} |" for name, value in shown)]
-    return f"Measured: {rates.made}.\n\n" + "\n".join(lines)
+    gpu = f"GPU: {card.made}" if card is not None else "No GPU has been measured: its share and speed are assumed"
+    return f"Measured: {rates.made}. {gpu}.\n\n" + "\n".join(lines)
 
 
-def nights(subjects: float, events: float, hours: float, changed: float, gpu_share: float) -> dict[str, Night]:
+def nights(
+    subjects: float, events: float, hours: float, changed: float, gpu_share: float, gpu_speedup: float
+) -> dict[str, Night]:
     """A full and a quiet night, without and with GPUs."""
     full = Night(subjects, events, hours)
     quiet = replace(full, changed=changed)
     return {
         "full night, CPU": full,
-        "full night, GPU": replace(full, gpu_share=gpu_share),
+        "full night, GPU": replace(full, gpu_share=gpu_share, gpu_speedup=gpu_speedup),
         f"quiet night ({changed:.0%} news), CPU": quiet,
-        f"quiet night ({changed:.0%} news), GPU": replace(quiet, gpu_share=gpu_share),
+        f"quiet night ({changed:.0%} news), GPU": replace(quiet, gpu_share=gpu_share, gpu_speedup=gpu_speedup),
     }
 
 
@@ -265,16 +294,19 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--events", type=float, default=1e10)
     parser.add_argument("--hours", type=float, default=6.0, help="length of the night")
     parser.add_argument("--changed", type=float, default=0.01, help="share of subjects with news in a quiet night")
-    parser.add_argument("--gpu-share", type=float, default=0.5, help="share of the model's work that a GPU takes")
+    parser.add_argument("--gpu-share", type=float, help="share of the model's work that a GPU takes, not as measured")
     parser.add_argument("--page", type=Path, help="replace the tables of this page, e.g. SIZING.md")
     for one in fields(Prices):
         parser.add_argument(f"--{one.name.replace('_', '-')}", type=float, default=one.default, help="US dollars")
     given = parser.parse_args(words)
     rates = measured(given.work)
     prices = Prices(**{one.name: getattr(given, one.name) for one in fields(Prices)})
-    asked = nights(given.subjects, given.events, given.hours, given.changed, given.gpu_share)
+    card = measured_card(given.work)
+    share, speedup = (card.share, card.speedup) if card is not None else (_ASSUMED_SHARE, Night.gpu_speedup)
+    share = share if given.gpu_share is None else given.gpu_share
+    asked = nights(given.subjects, given.events, given.hours, given.changed, share, speedup)
     head = f"{given.subjects:,.0f} subjects, {given.events:,.0f} events, {given.hours:g} hours a night"
-    parts = {"sizing": f"{head}:\n\n{table(asked, rates, prices)}", "rates": rates_table(rates, prices)}
+    parts = {"sizing": f"{head}:\n\n{table(asked, rates, prices)}", "rates": rates_table(rates, prices, card)}
     if given.page is not None:
         given.page.write_text(report.with_tables(given.page.read_text(), parts))
     print("\n\n".join(parts.values()))

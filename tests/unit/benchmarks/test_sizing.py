@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks.night.sizing import Night, Prices, Rates, main, measured, needs
+from tests.benchmarks.night.sizing import Night, Prices, Rates, main, measured, measured_card, needs
 
 RATES = Rates(
     made="by hand",
@@ -114,6 +114,22 @@ def test_rates_come_from_the_measured_processor_time(work: Path) -> None:
     found = measured(results(work, news={"night": news}, memory=memory))
     assert found.carry_s == pytest.approx(5 / 12_000)
     assert found.driver_bytes == pytest.approx(100 * 2**20 / 900_000)
+
+
+def test_a_gpu_takes_what_the_card_was_measured_to_take(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert measured_card(work) is None
+    assert main(["--work", str(work)]) == 0
+    assert "No GPU has been measured" in capsys.readouterr().out
+    nights = {f"night_{way}_1": {"stages_s": {"model": s, "write": 9}} for way, s in (("without", 5.0), ("with", 4.0))}
+    about = {"card": "card of a name", "machine": "16 cores", "made_at": "2026-11-27 22:03", "subjects": 100_000}
+    results(work, card={**about, **nights, "forward_with": {"card_busy_us": 0.5}})
+    card = measured_card(work)
+    assert card is not None
+    assert (card.share, card.speedup) == pytest.approx((0.2, 20))  # 10 us of 50 us each, in 0.5 us
+    assert main(["--work", str(work)]) == 0
+    said = capsys.readouterr().out
+    assert "GPU: one card of a name, 100,000 subjects, on 16 cores, 2026-11-27 22:03 UTC" in said
+    assert "| gpu_share | 0.2 |" in said
 
 
 def test_without_figures_it_says_how_to_get_them(tmp_path: Path) -> None:
