@@ -24,7 +24,7 @@ from riskpred.score.pseudonyms import keep_salt
 from riskpred.score.rows import incomplete_image_rows
 from riskpred.score.store import REPLACED, Store
 from riskpred.score.timing import Stopwatch
-from riskpred.score.verify import verify_rows
+from riskpred.score.verify import verify_night
 from riskpred.score.views import create_views
 
 _PARTS_AT_ONCE = 4
@@ -72,8 +72,7 @@ def assemble(
     keep_salt(connection, parts.salt)
     with watch("write"):
         made, told = parts.finished(RISKS), parts.finished(REASONS)
-        if made:
-            _write_computed(store, parts, sorted(made), night.run_id, prepared.bundle.model.modalities)
+        computation = _write_computed(store, parts, sorted(made), night.run_id, prepared.bundle.model.modalities)
         # Once a night: such a row may belong to nobody, so no part would bring it.
         store.append("rejects", incomplete_image_rows(night, incomplete_images))
     with watch("carry"):
@@ -99,8 +98,7 @@ def assemble(
         )
         store.append("drift", drift)
         store.commit()
-        content = joined_content(list(made.values())) + found.content
-        stored = verify_rows(connection, night.run_id, content)
+        stored = verify_night(connection, night.run_id, computation, joined_content(list(made.values())), found.content)
         row = ledger_row(connection, prepared, stored.digest)
         add_row(connection, row)
         create_views(connection)
@@ -134,8 +132,12 @@ def write_refusal(connection: DuckDBPyConnection, scores: Path, ledger: Ledger, 
     store.commit()
 
 
-def _write_computed(store: Store, parts: Parts, numbers: list[int], run_id: str, modalities: Sequence[str]) -> None:
-    """Store what was computed tonight, and let the night stand on it."""
+def _write_computed(
+    store: Store, parts: Parts, numbers: list[int], run_id: str, modalities: Sequence[str]
+) -> int | None:
+    """Store what was computed tonight, and let the night stand on it; the computation's number, None without any."""
+    if not numbers:
+        return None
     computation = store.new_computation(run_id, modalities)
     for rows, table in _loaded(parts, RISKS, numbers):
         if table in BY_SUBJECT:
@@ -143,6 +145,7 @@ def _write_computed(store: Store, parts: Parts, numbers: list[int], run_id: str,
         else:
             store.append(table, rows)
     store.stand_on(run_id, computation)
+    return computation
 
 
 def _loaded(parts: Parts, kind: str, numbers: list[int]) -> Iterator[tuple[pa.Table, str]]:

@@ -33,24 +33,70 @@ _RANGES: Final = {
 }
 
 
-def verify_rows(connection: DuckDBPyConnection, run_id: str, expected: Content | None = None) -> Content:
+def verify_night(
+    connection: DuckDBPyConnection, run_id: str, computation: int | None, computed: Content, carried: Content
+) -> Content:
     """Raise AssertionError when a stored row of the night breaks a promise: it must not be published.
 
-    Args:
-        expected: digest of what was computed and carried; None = any (later reasons leave the risks as they are).
+    Every risk is read, and must be one that was computed or carried. What was carried was checked in the night that
+    computed it; its rows are the same if their digest is, so that the other checks are of tonight's rows alone.
 
+    Args: computation: tonight's, None = nobody was computed.   computed, carried: digests of what must be stored.
     Returns: digest of the stored risks.
     """
-    rows = Rows(run_id)
-    broken = _ranges(connection, rows) + _keys(connection, run_id) + _feature_reasons(connection, rows)
-    content = stored_content(connection, rows.of("risk_scores"))
+    broken = _everyone(connection, run_id)
+    if computation is not None:
+        broken += _rows(connection, Rows(computation=computation))
+    content = stored_content(connection, Rows(run_id).of("risk_scores"))
+    expected = computed + carried
+    if (content.rows, content.digest) != (expected.rows, expected.digest):
+        broken.append(f"content_digest is not that of the {expected.rows:,} rows computed and carried")
+    return _judged(run_id, content, broken)
+
+
+def verify_rows(connection: DuckDBPyConnection, run_id: str) -> Content:
+    """Check every row of a night, carried or not; for a change that leaves its risks as they are.
+
+    Raises: AssertionError, when one breaks a promise. Returns: digest of the stored risks.
+    """
+    broken = _everyone(connection, run_id) + _rows(connection, Rows(run_id))
+    return _judged(run_id, stored_content(connection, Rows(run_id).of("risk_scores")), broken)
+
+
+def _judged(run_id: str, content: Content, broken: list[str]) -> Content:
     if content.falling:
         broken.append(f"a risk that falls with the horizon ({content.falling:,})")
-    if expected is not None and (content.rows, content.digest) != (expected.rows, expected.digest):
-        broken.append(f"content_digest is not that of the {expected.rows:,} rows computed and carried")
     if broken:
         raise AssertionError(f"night {run_id} not published: {'; '.join(broken)}")
     return content
+
+
+def _rows(connection: DuckDBPyConnection, rows: Rows) -> list[str]:
+    return (
+        _ranges(connection, rows)
+        + _risk_keys(connection, rows)
+        + _other_keys(connection, rows)
+        + _feature_reasons(connection, rows)
+    )
+
+
+def _everyone(connection: DuckDBPyConnection, run_id: str) -> list[str]:
+    """Every subject of the night once, with a pseudonym and with a pair for every outcome."""
+    broken, rows = [], Rows(run_id)
+    count, distinct, keys = connection.execute(
+        f"SELECT count(*), count(DISTINCT subject_id), sum(hash(subject_id)) FROM {STANDING} WHERE run_id = ?", [run_id]
+    ).fetchall()[0]
+    if count != distinct:
+        broken.append(f"a subject that stands twice in a night ({count - distinct:,})")
+    named = connection.execute(f"SELECT count(*), sum(hash(subject_id)) FROM {rows.of('pseudonyms')}").fetchall()[0]
+    if named != (count, keys):
+        broken.append(f"a key twice in pseudonyms, or a subject without one ({abs(named[0] - count):,})")
+    pairs = connection.execute(
+        f"SELECT outcome, count(*), sum(hash(subject_id)) FROM {rows.of('eligibility')} GROUP BY outcome"
+    ).fetchall()
+    if any(found[1:] != (count, keys) for found in pairs):
+        broken.append("a key twice in eligibility, or a subject without its pair")
+    return broken
 
 
 def _ranges(connection: DuckDBPyConnection, rows: Rows) -> list[str]:
@@ -61,27 +107,18 @@ def _ranges(connection: DuckDBPyConnection, rows: Rows) -> list[str]:
     return [f"{what} ({count:,})" for what, count in zip(_RANGES, counts, strict=True) if count]
 
 
-def _keys(connection: DuckDBPyConnection, run_id: str) -> list[str]:
-    """Every (subject, outcome) once in eligibility; its risks at every horizon of the outcome, or at none."""
-    broken, rows = [], Rows(run_id)
-    count, distinct, keys = connection.execute(
-        f"SELECT count(*), count(DISTINCT subject_id), sum(hash(subject_id)) FROM {STANDING} WHERE run_id = ?", [run_id]
-    ).fetchall()[0]
-    if count != distinct:
-        broken.append(f"a subject that stands twice in a night ({count - distinct:,})")
-    named = connection.execute(f"SELECT count(*), sum(hash(subject_id)) FROM {rows.of('pseudonyms')}").fetchall()[0]
-    if named != (count, keys):
-        broken.append(f"a key twice in pseudonyms, or a subject without one ({abs(named[0] - count):,})")
-    outcomes = connection.execute(
-        f"""
-        SELECT outcome, count(*), sum(hash(subject_id)), count(*) FILTER (status = 'scored'),
-               sum(hash(subject_id)) FILTER (status = 'scored')
-        FROM {rows.of("eligibility")} GROUP BY outcome
-        """
-    ).fetchall()
-    if any(found[1:3] != (count, keys) for found in outcomes):
-        broken.append("a key twice in eligibility, or a subject without its pair")
-    scored = {found[0]: found[3:] for found in outcomes}
+def _risk_keys(connection: DuckDBPyConnection, rows: Rows) -> list[str]:
+    """A scored pair has its risks at every horizon of the outcome, any other pair none."""
+    broken = []
+    scored = {
+        outcome: (count, keys)
+        for outcome, count, keys in connection.execute(
+            f"""
+            SELECT outcome, count(*) FILTER (status = 'scored'), sum(hash(subject_id)) FILTER (status = 'scored')
+            FROM {rows.of("eligibility")} GROUP BY outcome
+            """
+        ).fetchall()
+    }
     risks = {
         found[:2]: found[2:]
         for found in connection.execute(
@@ -97,7 +134,7 @@ def _keys(connection: DuckDBPyConnection, run_id: str) -> list[str]:
     without = sum(count for outcome, (count, _) in scored.items() if count and outcome not in {o for o, _ in risks})
     if without:
         broken.append(f"a scored pair without its risks ({without:,})")
-    return broken + _other_keys(connection, rows)
+    return broken
 
 
 def _other_keys(connection: DuckDBPyConnection, rows: Rows) -> list[str]:
@@ -133,27 +170,30 @@ def _feature_reasons(connection: DuckDBPyConnection, rows: Rows) -> list[str]:
 
 def pair_counts(connection: DuckDBPyConnection, run_id: str) -> dict[str, int]:
     """Counts of the ledger, from the stored rows: subjects, pairs by status, rows of risk_scores."""
-    by_status = dict(
-        connection.execute(
-            "SELECT status, count(*) FROM eligibility WHERE run_id = $run GROUP BY status", {"run": run_id}
-        ).fetchall()
-    )
-    subjects = connection.execute(
-        "SELECT count(DISTINCT subject_id) FROM eligibility WHERE run_id = $run", {"run": run_id}
-    ).fetchall()[0][0]
-    rows = connection.execute("SELECT count(*) FROM risk_scores WHERE run_id = $run", {"run": run_id}).fetchall()[0][0]
-    scored, carried, rejected, outside = (
-        by_status.pop(status, 0) for status in ("scored", "carried", "rejected", "out_of_scope")
-    )
-    assert not by_status, "a status that the ledger does not know"
-    eligible = scored + carried + rejected
+    rows = Rows(run_id)
+    by_status = status_counts(connection, run_id)
+    (subjects,) = connection.execute(f"SELECT count(*) FROM {STANDING} WHERE run_id = ?", [run_id]).fetchall()[0]
+    (risks,) = connection.execute(f"SELECT count(*) FROM {rows.of('risk_scores')}").fetchall()[0]
+    eligible = sum(by_status.values()) - by_status["out_of_scope"]
     return {
         "subjects": subjects,
-        "considered_pairs": eligible + outside,
+        "considered_pairs": sum(by_status.values()),
         "eligible_pairs": eligible,
-        "scored_pairs": scored,
-        "carried_pairs": carried,
-        "rejected_pairs": rejected,
-        "out_of_scope_pairs": outside,
-        "risk_rows": rows,
+        "scored_pairs": by_status["scored"],
+        "carried_pairs": by_status["carried"],
+        "rejected_pairs": by_status["rejected"],
+        "out_of_scope_pairs": by_status["out_of_scope"],
+        "risk_rows": risks,
     }
+
+
+def status_counts(connection: DuckDBPyConnection, run_id: str) -> dict[str, int]:
+    """Pairs of a night by status."""
+    counts = dict.fromkeys(("scored", "carried", "rejected", "out_of_scope"), 0)
+    found = dict(
+        connection.execute(
+            "SELECT status, count(*) FROM eligibility WHERE run_id = ? GROUP BY status", [run_id]
+        ).fetchall()
+    )
+    assert found.keys() <= counts.keys(), "a status that the ledger does not know"
+    return counts | found

@@ -181,7 +181,13 @@ HARMS = {
 
 
 def test_each_broken_promise_is_seen(tmp_path: Path, small_hospital: Any, night: Night) -> None:
-    from riskpred.score.verify import verify_rows
+    from riskpred.score.content import Content, stored_content
+    from riskpred.score.layout import Rows
+    from riskpred.score.verify import verify_night, verify_rows
+
+    def night_of(connection: Any, run_id: str) -> None:
+        """As the night that computed everyone verifies itself, whatever its digest."""
+        verify_night(connection, run_id, 1, stored_content(connection, Rows(run_id).of("risk_scores")), Content())
 
     into = tmp_path / "scores.duckdb"
     run_id = night(small_hospital.write("w.duckdb"), into, explain=0).ledger["run_id"]
@@ -190,8 +196,9 @@ def test_each_broken_promise_is_seen(tmp_path: Path, small_hospital: Any, night:
         for harm, said in HARMS.items():
             connection.execute("BEGIN")
             connection.execute(harm)
-            with pytest.raises(AssertionError, match=said):
-                verify_rows(connection, run_id)
+            for verify in (verify_rows, night_of):
+                with pytest.raises(AssertionError, match=said):
+                    verify(connection, run_id)
             connection.execute("ROLLBACK")
         verify_rows(connection, run_id)
 
@@ -201,11 +208,11 @@ def test_a_row_that_breaks_a_promise_stops_the_night(
 ) -> None:
     from riskpred.score import assemble, verify
 
-    def harmed(connection: Any, run_id: str, expected: Any) -> Any:
+    def harmed(connection: Any, *night: Any) -> Any:
         connection.execute("UPDATE stored.risk_scores SET risk_high = 2")
-        return verify.verify_rows(connection, run_id, expected)
+        return verify.verify_night(connection, *night)
 
-    monkeypatch.setattr(assemble, "verify_rows", harmed)
+    monkeypatch.setattr(assemble, "verify_night", harmed)
     with pytest.raises(AssertionError, match="not published"):
         night(small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb", explain=0)
     assert list(tmp_path.iterdir()) == [], "parts that broke a promise are not used again"
