@@ -165,7 +165,7 @@ def _judged(
             read += len(chunk)
             digests = zip(chunk.subject_id.tolist(), subject_digests(chunk), strict=True)
             _refuse_changed(sum(published.digest[subject] != digest for subject, digest in digests), len(subjects))
-            yield judge_chunk(bundle, source, chunk, moment, moment, watch)
+            yield judge_chunk(bundle, source, chunk, moment, moment, watch, FP32)
     _refuse_changed(len(subjects) - read, len(subjects))
 
 
