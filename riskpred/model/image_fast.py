@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from types import ModuleType
 from typing import Any, Final, Literal, TypeAlias
@@ -110,7 +111,7 @@ def image_path(model: RiskModel, modality: str, path: str, engine: str | None = 
     one = model.member(0).encoders[modality]
     assert isinstance(one, ImageEncoder), modality
     on_openvino = engine == "openvino" or (engine is None and importlib.util.find_spec("openvino") is not None)
-    able = _openvino_has_bf16(_openvino().Core()) if on_openvino else torch.cpu._is_avx512_bf16_supported()
+    able = _openvino_has_bf16() if on_openvino else torch.cpu._is_avx512_bf16_supported()
     return _precision(one, "bf16" if path == BF16 else "fp32", able)
 
 
@@ -226,9 +227,8 @@ def _on_openvino(
     bias: NDArray[np.float64],
     coefficients: int,
 ) -> FastImages:
-    openvino = _openvino()
-    core = openvino.Core()
-    took, instead = _precision(images[0], path, _openvino_has_bf16(core))
+    openvino, core = _openvino(), _core()
+    took, instead = _precision(images[0], path, _openvino_has_bf16())
     request = core.compile_model(
         _graph(images, size),
         "CPU",
@@ -267,8 +267,18 @@ def _precision(one: ImageEncoder, path: NumericPath, able: bool) -> tuple[Numeri
     return "bf16", ""
 
 
-def _openvino_has_bf16(core: Any) -> bool:
-    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+def _openvino_has_bf16() -> bool:
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@cache
+def _core() -> Any:
+    """OpenVINO's core, one for the life of the process.
+
+    It gives the thread that made it a stack of its own for signals, where the processor has AMX, and takes the memory
+    back when it goes: in another thread (garbage is collected in any) the next Ctrl-C would find no stack and crash.
+    """
+    return _openvino().Core()
 
 
 def _openvino() -> ModuleType:

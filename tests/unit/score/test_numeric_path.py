@@ -137,7 +137,7 @@ def test_what_cannot_be_had_as_asked_is_said(
         night(warehouse, into, bundle=replace(bundle, card={"name": "small"}), numeric_path=BF16)
     pictures = measured("tabular", "series", "image", channels=(4, 64))
     pictures.card["numeric_paths"][BF16]["encoders"]["image"] = BF16
-    monkeypatch.setattr(image_fast, "_openvino_has_bf16", lambda _: False)
+    monkeypatch.setattr(image_fast, "_openvino_has_bf16", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     told = night(warehouse, into, bundle=pictures, numeric_path=BF16, gates=wide)
     assert told.ledger["numeric_path"] == FP32
