@@ -186,8 +186,9 @@ class NightImages:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences for the log: what the encoders run on, and what was wrong with the cache."""
-        said = dict.fromkeys(fast.note for fast in self.fast.values())
+        """Sentences for the log: what encoders that had anything to do run on, and what was wrong with the cache."""
+        busy = [name for name, source in self.sources.items() if source.counts.decoded > source.counts.rejected]
+        said = dict.fromkeys(self.fast[name].note for name in busy)
         return (*said, *(self._cache.notes if self._cache is not None else ()))
 
     @property

@@ -14,7 +14,7 @@ from riskpred.errors import OutputError
 from riskpred.features.fits import check_fits
 from riskpred.model.bundle import load_bundle
 from riskpred.model.image_fast import image_path
-from riskpred.model.paths import chosen_path
+from riskpred.model.paths import FP32, chosen_path
 from riskpred.records.shards import Shard
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.carry import Standing, standing
@@ -102,14 +102,14 @@ def prepare(source: Warehouse, request: Request, say: Callable[[str], None]) -> 
     if promotion.forced:
         say(promotion.text)
     chosen = chosen_path(bundle, settings.numeric_path, image_path)
-    if chosen.said:
-        say(chosen.said)
     night = plan_night(source, bundle, request.as_of, chosen.path, settings.max_score_age_days)
     subject_id, digest = source.subject_digests()
     found = standing(request.into, night, subject_id, digest)
     if request.rescore:
         found = Standing(found.run_id, np.empty(0, dtype=np.int64), found.nights)
     to_compute = without(subject_id, found.subject_id)
+    if chosen.said and (len(to_compute) or chosen.path == FP32):
+        say(chosen.said)
     shards = source.shards if source.contents == "kept" else ()
     return Prepared(night, bundle, promotion, found, len(subject_id), to_compute, shards)
 
