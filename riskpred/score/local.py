@@ -83,7 +83,7 @@ def _in_processes(place: Place, common: Common, tasks: Sequence[Task], workers: 
     context.set_forkserver_preload([__name__])
     pool = ProcessPoolExecutor(workers, context, _start, (place, common))
     try:
-        with _stops_wait():
+        with _stops_wait(), _imports_not_from_here():
             forkserver.ensure_running()
             waiting: dict[Future[None], Task] = {pool.submit(_make, task): task for task in tasks}
         while waiting:
@@ -125,17 +125,42 @@ def _stops_wait() -> Iterator[None]:
             signal.raise_signal(heard[0])
 
 
+@contextmanager
+def _imports_not_from_here() -> Iterator[None]:
+    """Have a Python that is started in the block import nothing from the folder that the night runs in.
+
+    The fork server is a `python -c`, which looks there first: it would take a clone of another release, or a file named
+    like a library, for what the night's own process has loaded.
+    """
+    name = "PYTHONSAFEPATH"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
 _worker: Worker | None = None
+_failed: Exception | None = None
+"""Why this process is no worker. Raised as it starts, it would pass for a process that was killed."""
 _for_life = ExitStack()
 """What a worker process holds until it ends: dropped, one thread would become many again."""
 
 
 def _start(place: Place, common: Common) -> None:
-    global _worker
+    global _worker, _failed
     _die_with_the_night()
     _for_life.enter_context(one_thread())
-    _worker = Worker(place, common)
-    _for_life.callback(_worker.close)
+    try:
+        _worker = Worker(place, common)
+    except Exception as error:  # noqa: BLE001  (raised by the first part, where it is heard)
+        _failed = error
+    else:
+        _for_life.callback(_worker.close)
 
 
 def _die_with_the_night() -> None:
@@ -167,5 +192,7 @@ def hand_back_memory() -> None:
 
 
 def _make(task: Task) -> None:
+    if _failed is not None:
+        raise _failed
     assert _worker is not None, "_start runs first"
     _worker.make(task)
