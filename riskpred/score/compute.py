@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from riskpred.explain.reasons import modality_rows
 from riskpred.explain.subjects import explain_batch
 from riskpred.features.image import ImageSource
 from riskpred.features.plan import FeaturePlan, ImagePlan
@@ -139,8 +138,8 @@ class Maker:
                     self._common.night.numeric_path,
                 )
             with watch("rows"):
-                part.append("explanations", told.explanations)
-                part.append("evidence", told.evidence)
+                part.append("explanations", told.explanations.drop_columns("run_id"))
+                part.append("evidence", told.evidence.drop_columns("run_id"))
             flagged, without = flagged + told.flagged, without + told.without
             done += len(judged.subject_id)
             yield done
@@ -165,7 +164,6 @@ class Maker:
         yield (
             "eligibility",
             eligibility_rows(
-                night,
                 list(bundle.config.outcomes.outcomes),
                 judged.subject_id,
                 judged.prediction_time,
@@ -176,7 +174,7 @@ class Maker:
             ),
         )
         names = pseudonyms(self._common.salt, judged.subject_id)
-        yield "pseudonyms", pseudonym_rows(night, judged.subject_id, names)
+        yield "pseudonyms", pseudonym_rows(judged.subject_id, names)
         if judged.batch is None or judged.assessed is None:
             return
         batch, targets = judged.batch, bundle.model.targets
@@ -184,7 +182,6 @@ class Maker:
         yield (
             "risk_scores",
             risk_rows(
-                night,
                 targets,
                 batch,
                 judged.assessed,
@@ -194,20 +191,9 @@ class Maker:
                 bundle.reference_group,
             ),
         )
-        yield "input_receipts", receipt_rows(night, batch)
+        yield "input_receipts", receipt_rows(batch)
         yield "rejects", reject_rows(night, batch.rejects)
-        yield "feature_bins", feature_bin_rows(night.run_id, batch, self._drift)
-        yield (
-            "explanations",
-            modality_rows(
-                night.run_id,
-                targets,
-                bundle.model.modalities,
-                batch.subject_id,
-                judged.assessed.contribution,
-                judged.scored,
-            ),
-        )
+        yield "feature_bins", feature_bin_rows(batch, self._drift)
 
 
 def affordable(plan: FeaturePlan, subjects: int) -> int:

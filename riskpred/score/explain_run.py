@@ -1,4 +1,7 @@
-"""Later reasons: adds feature reasons and evidence of some subjects to the latest published run, by atomic swap."""
+"""Later reasons: adds feature reasons and evidence of some subjects to the latest published run, by atomic swap.
+
+They are added to the rows on which a subject stands in that run: an earlier night of the same rows shows them, too.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +24,7 @@ from riskpred.records.publish import locked, staged
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.chunk import EXPLAINED_AT_ONCE, Judged, judge_chunk
 from riskpred.score.contributions import of_run
+from riskpred.score.layout import SCHEMA, STANDING
 from riskpred.score.published import Published, read_published
 from riskpred.score.shortage import said_when_short_of_memory
 from riskpred.score.store import Store
@@ -118,8 +122,9 @@ def _remove_reasons(store: Store, run_id: str, subjects: NDArray[np.int64]) -> N
     """Delete what is about to be written anew."""
     for table, kind in (("explanations", "level = 'feature'"), ("evidence", "kind IN ('series', 'image')")):
         store.connection.execute(
-            f"DELETE FROM {table} WHERE run_id = $run AND {kind} "
-            "AND subject_id IN (SELECT unnest($subjects::BIGINT[]))",
+            f"DELETE FROM {SCHEMA}.{table} r USING {STANDING} n WHERE {kind} AND n.run_id = $run "
+            "AND n.subject_id IN (SELECT unnest($subjects::BIGINT[])) "
+            "AND r.subject_id = n.subject_id AND r.computation = n.computation",
             {"run": run_id, "subjects": subjects.tolist()},
         )
 
@@ -150,8 +155,8 @@ def _add_reasons(
                 contribution[np.searchsorted(subjects, judged.batch.subject_id)],
                 published.numeric_path,
             )
-        store.append("explanations", told.explanations)
-        store.append("evidence", told.evidence)
+        store.append_reasons("explanations", told.explanations.drop_columns("run_id"), published.run_id)
+        store.append_reasons("evidence", told.evidence.drop_columns("run_id"), published.run_id)
         rows, flagged, done = rows + told.explanations.num_rows, flagged + told.flagged, done + len(judged.batch)
         without += told.without
         progress.step("explain", done, len(subjects))

@@ -104,9 +104,12 @@ def prepare(source: Warehouse, request: Request, say: Callable[[str], None]) -> 
     chosen = chosen_path(bundle, settings.numeric_path, image_path)
     night = plan_night(source, bundle, request.as_of, chosen.path, settings.max_score_age_days)
     subject_id, digest = source.subject_digests()
-    found = standing(request.into, night, subject_id, digest)
-    if request.rescore:
-        found = Standing(found.run_id, np.empty(0, dtype=np.int64), found.nights)
+    found = standing(request.into, night, subject_id, digest, request.rescore)
+    if found.damaged:
+        say(
+            f"{request.into}: the risks of the night {found.damaged} are no longer those that it published "
+            "(runs.content_digest): nobody is carried from it, everyone is computed anew"
+        )
     to_compute = without(subject_id, found.subject_id)
     if chosen.said and (len(to_compute) or chosen.path == FP32):
         say(chosen.said)

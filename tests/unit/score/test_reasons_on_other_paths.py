@@ -147,14 +147,12 @@ def test_a_published_risk_may_be_off_by_its_path_alone(
     )[0][0]
     with duckdb.connect(str(into)) as connection:
         connection.execute(
-            "UPDATE risk_scores SET risk = risk + $off, risk_high = risk_high + $off WHERE subject_id = $subject",
+            "UPDATE stored.risk_scores SET risk = risk + $off, risk_high = risk_high + $off, "
+            "contributions = list_concat([contributions[1] + 100 * $off], contributions[2:]) "
+            "WHERE subject_id = $subject",
             {"off": off, "subject": subject},
         )
-        connection.execute(
-            "UPDATE explanations SET contribution = contribution + 100 * $off "
-            "WHERE modality = 'tabular' AND level = 'modality' AND subject_id = $subject",
-            {"off": off, "subject": subject},
-        )
+        assert connection.execute("SELECT DISTINCT modalities[1] FROM stored.computations").fetchall() == [("tabular",)]
     if refused:
         with pytest.raises(InputError, match=f"numeric path: {path}"):
             explain(into, warehouse, Path("bundle"), subject=subject)
