@@ -5,6 +5,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -83,7 +84,7 @@ def _in_processes(place: Place, common: Common, tasks: Sequence[Task], workers: 
     context.set_forkserver_preload([__name__])
     pool = ProcessPoolExecutor(workers, context, _start, (place, common))
     try:
-        with _stops_wait(), _imports_not_from_here():
+        with _stops_wait(), _imports_as_here():
             forkserver.ensure_running()
             waiting: dict[Future[None], Task] = {pool.submit(_make, task): task for task in tasks}
         while waiting:
@@ -126,22 +127,23 @@ def _stops_wait() -> Iterator[None]:
 
 
 @contextmanager
-def _imports_not_from_here() -> Iterator[None]:
-    """Have a Python that is started in the block import nothing from the folder that the night runs in.
+def _imports_as_here() -> Iterator[None]:
+    """Have a Python that is started in the block look for modules where this process does, and nowhere before that.
 
-    The fork server is a `python -c`, which looks there first: it would take a clone of another release, or a file named
-    like a library, for what the night's own process has loaded.
+    The fork server is a `python -c`, which looks into the current folder first: it would take a clone of another
+    release there, or a file named like a library, for what the night's own process has loaded.
     """
-    name = "PYTHONSAFEPATH"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
+    wanted = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 _worker: Worker | None = None

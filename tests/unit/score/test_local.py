@@ -1,5 +1,6 @@
 """Worker processes of a night: what they import, and what is said of one that cannot begin."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import riskpred
 from riskpred.errors import BundleError
 from riskpred.score.compute import RISKS, Common, tasks_of
 from riskpred.score.local import _in_processes
@@ -49,6 +51,7 @@ def test_workers_import_nothing_from_where_the_night_runs(tmp_path: Path) -> Non
         (here / name / "__init__.py").write_text(f"open({str(tmp_path / name)!r}, 'w').close(); raise SystemExit(1)")
     script.parent.mkdir()
     script.write_text(IMPORTS)
-    run = subprocess.run([sys.executable, str(script)], cwd=here, capture_output=True, text=True, timeout=120)
+    ours = {**os.environ, "PYTHONPATH": str(Path(riskpred.__file__).parents[1])}
+    run = subprocess.run([sys.executable, str(script)], cwd=here, capture_output=True, text=True, timeout=120, env=ours)
     assert (run.returncode, run.stdout) == (0, "False\n"), run.stderr[-800:]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "here"], "nothing of it was loaded"
