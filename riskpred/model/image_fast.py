@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from types import ModuleType
 from typing import Any, Final, Literal, TypeAlias
@@ -105,7 +106,16 @@ def fast_images(
     return _on_torch(images, path, why, *rest)
 
 
-def image_encoders(model: RiskModel, modality: str, path: str) -> tuple[Encoders, str]:
+def image_path(model: RiskModel, modality: str, path: str, engine: str | None = None) -> tuple[str, str]:
+    """In what `fast_images` would run, as `paths.chosen_path` wants it; nothing is compiled."""
+    one = model.member(0).encoders[modality]
+    assert isinstance(one, ImageEncoder), modality
+    on_openvino = engine == "openvino" or (engine is None and importlib.util.find_spec("openvino") is not None)
+    able = _openvino_has_bf16() if on_openvino else torch.cpu._is_avx512_bf16_supported()
+    return _precision(one, "bf16" if path == BF16 else "fp32", able)
+
+
+def image_encoders(model: RiskModel, modality: str, path: str) -> tuple[Encoders, str, str]:
     """`fast_images` as `paths.evaluator` wants them: for tensors that hold pixels."""
     part = model.plan.modalities[modality]
     assert isinstance(part, ImagePlan), modality
@@ -115,7 +125,7 @@ def image_encoders(model: RiskModel, modality: str, path: str) -> tuple[Encoders
         said = fast.sent(given.values.numpy())
         return said.coefficients, said.embedding
 
-    return encoded, fast.note.rstrip(".")
+    return encoded, fast.numeric_path, fast.note.rstrip(".")
 
 
 @dataclass(frozen=True)
@@ -217,10 +227,8 @@ def _on_openvino(
     bias: NDArray[np.float64],
     coefficients: int,
 ) -> FastImages:
-    openvino = _openvino()
-    core = openvino.Core()
-    able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    took, instead = _precision(images[0], path, able)
+    openvino, core = _openvino(), _core()
+    took, instead = _precision(images[0], path, _openvino_has_bf16())
     request = core.compile_model(
         _graph(images, size),
         "CPU",
@@ -257,6 +265,20 @@ def _precision(one: ImageEncoder, path: NumericPath, able: bool) -> tuple[Numeri
     if max(conv.out_channels for conv, _ in _layers(one)) < _WIDE:
         return "fp32", " (so narrow a network gains nothing by bf16)"
     return "bf16", ""
+
+
+def _openvino_has_bf16() -> bool:
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@cache
+def _core() -> Any:
+    """OpenVINO's core, one for the life of the process.
+
+    It gives the thread that made it a stack of its own for signals, where the processor has AMX, and takes the memory
+    back when it goes: in another thread (garbage is collected in any) the next Ctrl-C would find no stack and crash.
+    """
+    return _openvino().Core()
 
 
 def _openvino() -> ModuleType:

@@ -16,6 +16,7 @@ from riskpred.explain.subjects import explain_batch
 from riskpred.features.image import ImageSource
 from riskpred.features.plan import FeaturePlan, ImagePlan
 from riskpred.model.drift_reference import drift_reference_of
+from riskpred.model.paths import FP32
 from riskpred.records.shards import Shard
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.chunk import EXPLAINED_AT_ONCE, Judged, judge_chunk
@@ -152,9 +153,11 @@ class Maker:
             if chunk is None:
                 return
             until = latest_valid(self._common.night, chunk.subject_id)
-            # Reasons are told of pixels, in fp32, whatever path the night took.
-            images = self._images if task.kind == RISKS else None
-            yield judge_chunk(self._bundle, self._source, chunk, task.moment, until, watch, self._batch_size, images)
+            # Reasons are told of pixels, in fp32, whatever path the night took; what that moved is a row of its own.
+            images, path = (self._images, self._common.night.numeric_path) if task.kind == RISKS else (None, FP32)
+            yield judge_chunk(
+                self._bundle, self._source, chunk, task.moment, until, watch, path, self._batch_size, images
+            )
 
     def _rows(self, judged: Judged) -> Iterator[tuple[str, pa.Table]]:
         night, bundle = self._common.night, self._bundle

@@ -3,7 +3,7 @@
 They are added to the rows on which a subject stands in that run: an earlier night of the same rows shows them, too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from riskpred.model.paths import FP32, MOST_DIFFERENCE
 from riskpred.model.threads import one_thread
 from riskpred.progress import Progress, Silent
 from riskpred.records.digest import subject_digests
-from riskpred.records.publish import staged
+from riskpred.records.publish import locked, staged
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.chunk import EXPLAINED_AT_ONCE, Judged, judge_chunk
 from riskpred.score.contributions import of_run
@@ -65,9 +65,11 @@ def explain(
     top: int | None = None,
     image_root: Path | None = None,
     progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> ExplainSummary:
     """Explain one subject, or the top N, of the latest published run, each at its row's prediction_time.
 
+    Args: say: receives what an operator should know, in sentences.
     Raises: InputError: no scores file, no published run, a subject without a risk there, or one whose events or images
         are no longer those it was scored from. BundleError: not the run's bundle. OutputError: scores locked.
     """
@@ -79,7 +81,10 @@ def explain(
     with said_when_short_of_memory(scores), one_thread(), Warehouse.open(warehouse, image_root) as source:
         bundle = load_bundle(model)
         check_fits(bundle.plan, source)
-        with staged(scores, NightConfig().duckdb_memory, from_published=True) as connection:
+        with (
+            locked(scores, "riskpred explain", say) as held,
+            staged(scores, NightConfig().duckdb_memory, held=held, from_published=True) as connection,
+        ):
             store = Store(connection, scores)
             published = read_published(connection, scores, subject, top)
             if published.bundle_sha256 != bundle.sha256:
@@ -170,7 +175,7 @@ def _judged(
             read += len(chunk)
             digests = zip(chunk.subject_id.tolist(), subject_digests(chunk), strict=True)
             _refuse_changed(sum(published.digest[subject] != digest for subject, digest in digests), len(subjects))
-            yield judge_chunk(bundle, source, chunk, moment, moment, watch)
+            yield judge_chunk(bundle, source, chunk, moment, moment, watch, FP32)
     _refuse_changed(len(subjects) - read, len(subjects))
 
 

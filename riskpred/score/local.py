@@ -5,6 +5,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -83,7 +84,7 @@ def _in_processes(place: Place, common: Common, tasks: Sequence[Task], workers: 
     context.set_forkserver_preload([__name__])
     pool = ProcessPoolExecutor(workers, context, _start, (place, common))
     try:
-        with _stops_wait():
+        with _stops_wait(), _imports_as_here():
             forkserver.ensure_running()
             waiting: dict[Future[None], Task] = {pool.submit(_make, task): task for task in tasks}
         while waiting:
@@ -125,17 +126,43 @@ def _stops_wait() -> Iterator[None]:
             signal.raise_signal(heard[0])
 
 
+@contextmanager
+def _imports_as_here() -> Iterator[None]:
+    """Have a Python that is started in the block look for modules where this process does, and nowhere before that.
+
+    The fork server is a `python -c`, which looks into the current folder first: it would take a clone of another
+    release there, or a file named like a library, for what the night's own process has loaded.
+    """
+    wanted = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 _worker: Worker | None = None
+_failed: Exception | None = None
+"""Why this process is no worker. Raised as it starts, it would pass for a process that was killed."""
 _for_life = ExitStack()
 """What a worker process holds until it ends: dropped, one thread would become many again."""
 
 
 def _start(place: Place, common: Common) -> None:
-    global _worker
+    global _worker, _failed
     _die_with_the_night()
     _for_life.enter_context(one_thread())
-    _worker = Worker(place, common)
-    _for_life.callback(_worker.close)
+    try:
+        _worker = Worker(place, common)
+    except Exception as error:  # noqa: BLE001  (raised by the first part, where it is heard)
+        _failed = error
+    else:
+        _for_life.callback(_worker.close)
 
 
 def _die_with_the_night() -> None:
@@ -167,5 +194,7 @@ def hand_back_memory() -> None:
 
 
 def _make(task: Task) -> None:
+    if _failed is not None:
+        raise _failed
     assert _worker is not None, "_start runs first"
     _worker.make(task)

@@ -77,7 +77,8 @@ def two_runs(warm: Warm, warehouse: Path, bundle: Path, folder: Path, day: str =
     os.killpg(first.pid, signal.SIGCONT)
     code = first.wait()
     rows = code in (0, 14) and _risks(scores) == _risks(alone)
-    third = _in_the_middle(warm, [*words, "--into", scores])
+    # Else it carries everyone, and has no middle.
+    third = _in_the_middle(warm, [*words, "--into", scores, "--rescore", "all"])
     third.kill()
     after = warm.run([*words, "--into", scores])
     return TwoRuns(code, second.wait(), second.said, seconds, rows, first.pid, (after.wait(), after.said))

@@ -54,7 +54,14 @@ def permitted(small_config: Any, bundle_of: Night) -> Any:
             encoder = bundle.model.member(r).encoders["image"]
             encoder.to_coefficients.weight.mul_(0.1)
             encoder.to_embedding.weight.mul_(0.3)
-    return replace(bundle, card={**bundle.card, "numeric_paths": {"bf16": {"permitted": True}}})
+            bundle.model.member(r).encoders["tabular"].to_coefficients.weight.mul_(0.1)
+    measured = {
+        "encoders": {"tabular": "bf16", "series": "fp32", "image": "bf16"},
+        "largest_difference": 0.0005,
+        "rows": 60,
+        "permitted": True,
+    }
+    return replace(bundle, card={**bundle.card, "numeric_paths": {"bf16": measured}})
 
 
 @pytest.mark.parametrize("how", ["bf16 of this processor", "a larger difference"])
