@@ -35,7 +35,15 @@ def two(warm: Warm, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> toge
 def test_a_killed_night_leaves_the_old_or_the_new_one_and_a_rerun_the_same(
     warm: Warm, tiny: Any, tmp_path: Path
 ) -> None:
-    done = kills.attack(warm, tiny.warehouse, tiny.bundle, tmp_path / "kills", kills=4, publishing=3, days=DAYS)
+    kept: dict[int, kills.Kill] = {}
+    done = kills.attack(
+        *(warm, tiny.warehouse, tiny.bundle, tmp_path / "kills"),
+        kills=4,
+        publishing=3,
+        days=DAYS,
+        keep=kept.__setitem__,
+    )
+    assert list(kept.values()) == done, "each is kept as soon as it is made"
     assert {kill.left for kill in done} <= {"old", "new"}
     assert [kill.left for kill in done if kill.moment == "swapped"] == ["new"]
     assert [kill.rerun_code for kill in done] == [0] * 4
