@@ -27,7 +27,7 @@ from tests.benchmarks.night.warm import Warm
 SHARES: Final = (0.02, 0.3, 0.6, 0.85, 0.97)
 """Of the room that a night needs beyond yesterday's file."""
 
-_STAGE: Final = re.compile(r"^([a-z ]+): [\d,]+(?: of [\d,]+)?$", re.MULTILINE)
+_STAGE: Final = re.compile(r"^([a-z ]+): [\d,]+(?: of [\d,]+)?(?:, [^:]*)?$", re.MULTILINE)
 
 
 @dataclass(frozen=True)

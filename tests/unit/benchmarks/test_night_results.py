@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.night import results, targets
+from tests.benchmarks.night import kills, results, targets
 
 KEY = {"asked_kills": 3}
 
@@ -80,3 +80,10 @@ def test_a_page_names_the_commits_of_all_attempts(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(results, "code", lambda: "two")
     results.measured(tmp_path, "kills", False, Part(), KEY)
     assert row(tmp_path).made.endswith(", one, two")
+
+
+@pytest.mark.parametrize("rate", ["", ", 1,442 a second"])
+def test_the_last_row_is_computed_when_the_night_says_so_with_a_rate_or_without(rate: str) -> None:
+    said = f"score: 2,000 of 2,000{rate}\nexplain: 19 of 20{rate}\n"
+    assert kills._ALL_COMPUTED.search(said) is None
+    assert kills._ALL_COMPUTED.search(f"{said}explain: 20 of 20{rate}\n")
