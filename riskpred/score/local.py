@@ -1,4 +1,4 @@
-"""The local engine: makes a night's parts in this process, or in several, each with one thread."""
+"""The local engine: makes a night's parts in this process, or in this and others, each with one thread."""
 
 import ctypes
 import gc
@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
@@ -22,15 +23,12 @@ from riskpred.imaging.decode import cores
 from riskpred.model.threads import one_thread
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.compute import Common, Maker, Task
-from riskpred.score.worker import OnDone, Place, Worker
+from riskpred.score.worker import MEGABYTES, OnDone, Place, Worker
 
 if TYPE_CHECKING:
     from riskpred.model.bundle import Bundle
 
 _STOPS: Final = (signal.SIGINT, signal.SIGTERM)
-
-_IDLE_MEGABYTES = 32
-"""What DuckDB may keep of the warehouse while others read it."""
 
 
 def make_parts(
@@ -50,34 +48,76 @@ def make_parts(
     """
     # Where there are images, decoding is most of the work and has processes of its own; one cache, one who writes it.
     processes = min(workers or cores(), len(tasks))
-    if not images and processes > 1:
-        source.hold_little(_IDLE_MEGABYTES)
-        hand_back_memory()
-        left = _in_processes(place, common, tasks, processes, on_done)
-        if not left:
-            return
-        say(f"a worker process was killed (out of memory?); the {len(left):,} parts left are made one at a time")
-        left = _in_processes(place, common, left, 1, on_done)
-        if left:
-            raise OutputError(
-                f"worker processes were killed twice; {len(left):,} of {len(tasks):,} parts are not made.",
-                wanted="memory for one part at a time",
-                do="free memory or lower part_size, then run again: finished parts are kept",
-            )
-        return
     maker = Maker(bundle, source, common, images)
+    if images or processes == 1:
+        _make_here(maker, tasks, on_done)
+        return
+    source.hold_little(MEGABYTES)
+    hand_back_memory()
+    left = _in_processes(place, common, tasks, processes - 1, on_done, maker)
+    if not left:
+        return
+    say(f"a worker process was killed (out of memory?); the {len(left):,} parts left are made one at a time")
+    # Not by this process: it must live to say what happened.
+    left = _in_processes(place, common, left, 1, on_done)
+    if left:
+        raise OutputError(
+            f"worker processes were killed twice; {len(left):,} of {len(tasks):,} parts are not made.",
+            wanted="memory for one part at a time",
+            do="free memory or lower part_size, then run again: finished parts are kept",
+        )
+
+
+def _make_here(
+    maker: Maker, tasks: Iterable[Task], on_done: OnDone, meanwhile: Callable[[], None] | None = None
+) -> None:
+    """Make parts in this process. `meanwhile` is called after each chunk of subjects."""
     with one_thread():
         for task in tasks:
             before = 0
             for done in maker.make(task):
                 on_done(done - before, False)
                 before = done
+                if meanwhile is not None:
+                    meanwhile()
             on_done(0, True)
 
 
-def _in_processes(place: Place, common: Common, tasks: Sequence[Task], workers: int, on_done: OnDone) -> list[Task]:
-    """Make parts in worker processes; returns those that were not made because a worker was killed."""
-    made: set[int] = set()
+def _in_processes(
+    place: Place, common: Common, tasks: Sequence[Task], workers: int, on_done: OnDone, maker: Maker | None = None
+) -> list[Task]:
+    """Make parts in worker processes, and in this one where it has a maker.
+
+    Returns: the parts that were not made because a worker was killed.
+    """
+    to_do, killed = deque(tasks), list[Task]()
+    waiting: dict[Future[None], Task] = {}
+
+    def give() -> None:
+        """Hand out parts: two a worker, so that none waits for this process to come back to it."""
+        while to_do and len(waiting) < 2 * workers and not killed:
+            try:
+                future = pool.submit(_make, to_do[0])
+            except BrokenProcessPool:
+                killed.append(to_do.popleft())
+            else:
+                waiting[future] = to_do.popleft()
+
+    def hear(timeout: float = 0) -> None:
+        for future in wait(waiting, timeout, FIRST_COMPLETED).done:
+            task = waiting.pop(future)
+            try:
+                future.result()
+            except BrokenProcessPool:
+                killed.append(task)
+            else:
+                on_done(len(task.subjects), True)
+        give()
+
+    def own() -> Iterator[Task]:
+        while to_do and not killed:
+            yield to_do.popleft()
+
     # A fork of this process, which has threads (DuckDB, torch), may hang. The fork server has none: it only imports,
     # and its children share what it imported. Sent: paths, ids, and what reasons must add up to.
     context = multiprocessing.get_context("forkserver")
@@ -86,22 +126,17 @@ def _in_processes(place: Place, common: Common, tasks: Sequence[Task], workers: 
     try:
         with _stops_wait(), _imports_as_here():
             forkserver.ensure_running()
-            waiting: dict[Future[None], Task] = {pool.submit(_make, task): task for task in tasks}
+            give()
+        if maker is not None:
+            _make_here(maker, own(), on_done, hear)
         while waiting:
-            ready, _ = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
-            for future in ready:
-                task = waiting.pop(future)
-                future.result()
-                made.add(task.number)
-                on_done(len(task.subjects), True)
-    except BrokenProcessPool:
-        return [task for task in tasks if task.number not in made]
+            hear(1.0)
     finally:
         for process in list((pool._processes or {}).values()):
             if process.is_alive():
                 process.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
-    return []
+    return [*killed, *to_do]
 
 
 @contextmanager

@@ -24,8 +24,8 @@ YESTERDAY: Final = "2014-11-20T00:00:00"
 """More than the greatest age of a score before AS_OF: nothing can be carried, so every night is a whole one."""
 
 _ALL_COMPUTED: Final = re.compile(r"^explain: ([\d,]+) of \1(?:,|$)|^verify: ", re.MULTILINE)
-"""What is left to do after this line, which may go on with a rate: verify, commit, checkpoint, publish. A night that has
-nobody to explain does not speak of it, and goes on to verify."""
+"""What is left to do after this line, which may go on with a rate: verify, commit, checkpoint, publish. A night that
+has nobody to explain does not speak of it, and goes on to verify."""
 _TRIES: Final = 20
 """Nights that may end before their kill comes, one after the other: with `after` halved each time, more mean a mistake
 of ours."""
