@@ -31,7 +31,7 @@ def explain(
     if (subject is None) == (top is None):
         raise typer.BadParameter("give exactly one of --subject, --top")
     with Shown() as progress:
-        added = add_reasons(scores, warehouse, model, subject, top, image_root, progress)
+        added = add_reasons(scores, warehouse, model, subject, top, image_root, progress, progress.say)
     flagged = f" ({added.flagged:,} with too large a remainder)" if added.flagged else ""
     typer.echo(
         f"{scores}: {added.subjects:,} subjects of run {added.run_id} explained{flagged} "

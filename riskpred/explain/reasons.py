@@ -85,44 +85,6 @@ def decimal(values: NDArray[np.float32]) -> NDArray[np.float64]:
     return values.astype(str).astype(np.float64)
 
 
-def modality_rows(
-    run_id: str,
-    targets: Sequence[Target],
-    modalities: Sequence[str],
-    subject_id: NDArray[np.int64],
-    contribution: NDArray[np.float64],
-    wanted: NDArray[np.bool_],
-) -> pa.Table:
-    """Rows of level "modality": one per subject, wanted target and modality, absent ones with 0.
-
-    Shape: subject_id (B,); contribution (B, Q, M) risk points; wanted (B, Q).
-    """
-    row, target = np.nonzero(wanted)
-    chosen = contribution[row, target]
-    wide = len(modalities)
-    rank = np.empty(chosen.shape, dtype=np.int64)
-    np.put_along_axis(
-        rank, np.argsort(-np.abs(chosen), axis=1, kind="stable"), np.arange(1, wide + 1)[None].repeat(len(row), 0), 1
-    )
-    count = chosen.size
-    columns: dict[str, object] = {
-        "run_id": constant(run_id, count),
-        "subject_id": np.repeat(subject_id[row], wide),
-        "outcome": one_of(np.repeat(target, wide), [outcome for outcome, _ in targets]),
-        "horizon_years": np.repeat(np.array([horizon for _, horizon in targets])[target], wide),
-        "level": constant("modality", count),
-        "modality": one_of(np.tile(np.arange(wide), len(row)), list(modalities)),
-        "feature": constant("", count),
-        "contribution": chosen.reshape(-1),
-        "rank": rank.reshape(-1),
-        "remainder": np.zeros(count, dtype=bool),
-    }
-    schema = table_schema("scores", "explanations").arrow()
-    return pa.table(
-        {f.name: columns[f.name] if f.name in columns else pa.nulls(count, f.type) for f in schema},
-    )
-
-
 def one_of(place: NDArray[np.integer], names: Sequence[str]) -> pa.DictionaryArray:
     """Texts by their place in a list of names (which may repeat one): no text is copied. Shape: (N,)."""
     distinct = list(dict.fromkeys(names))
@@ -144,7 +106,9 @@ def feature_rows(
 ) -> pa.Table:
     """Rows of level "feature": per modality (presence), the largest features, (other), (unexplained).
 
-    Features with a contribution of exactly 0 (missing ones among them) get no row. Shape: as `modality_rows`.
+    Features with a contribution of exactly 0 (missing ones among them) get no row.
+
+    Shape: subject_id (B,); wanted (B, Q).
     """
     blocks = [_one_modality(part, wanted) for part in parts]
     joined = {key: np.concatenate([block[key] for block in blocks]) for key in (blocks[0] if blocks else ())}

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from types import ModuleType
 from typing import Any, Final, Literal, TypeAlias
@@ -116,7 +117,19 @@ def fast_images(
     return _on_torch(images, path, why, *rest)
 
 
-def image_encoders(model: RiskModel, modality: str, path: str) -> tuple[Encoders, str]:
+def image_path(model: RiskModel, modality: str, path: str, engine: str | None = None) -> tuple[str, str]:
+    """In what `fast_images` would run, as `paths.chosen_path` wants it; nothing is compiled."""
+    one = model.member(0).encoders[modality]
+    assert isinstance(one, ImageEncoder), modality
+    wanted: NumericPath = "bf16" if path == BF16 else "fp32"
+    if engine == "cuda" or (engine is None and cuda() is not None):
+        return _precision(one, wanted, _card_has_bf16(), "card")
+    on_openvino = engine == "openvino" or (engine is None and importlib.util.find_spec("openvino") is not None)
+    able = _openvino_has_bf16() if on_openvino else torch.cpu._is_avx512_bf16_supported()
+    return _precision(one, wanted, able)
+
+
+def image_encoders(model: RiskModel, modality: str, path: str) -> tuple[Encoders, str, str]:
     """`fast_images` as `paths.evaluator` wants them: for tensors that hold pixels."""
     part = model.plan.modalities[modality]
     assert isinstance(part, ImagePlan), modality
@@ -126,7 +139,7 @@ def image_encoders(model: RiskModel, modality: str, path: str) -> tuple[Encoders
         said = fast.sent(given.values.numpy())
         return said.coefficients, said.embedding
 
-    return encoded, fast.note.rstrip(".")
+    return encoded, fast.numeric_path, fast.note.rstrip(".")
 
 
 @dataclass(frozen=True)
@@ -228,7 +241,7 @@ def _on_cuda(
     bias: NDArray[np.float64],
     coefficients: int,
 ) -> FastImages:
-    took, instead = _precision(images[0], path, torch.cuda.is_bf16_supported(including_emulation=False), "card")
+    took, instead = _precision(images[0], path, _card_has_bf16(), "card")
     copies = [_channels_last(one).to(card) for one in images]
 
     def pooled(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -259,10 +272,8 @@ def _on_openvino(
     bias: NDArray[np.float64],
     coefficients: int,
 ) -> FastImages:
-    openvino = _openvino()
-    core = openvino.Core()
-    able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    took, instead = _precision(images[0], path, able)
+    openvino, core = _openvino(), _core()
+    took, instead = _precision(images[0], path, _openvino_has_bf16())
     request = core.compile_model(
         _graph(images, size),
         "CPU",
@@ -299,6 +310,24 @@ def _precision(one: ImageEncoder, path: NumericPath, able: bool, who: str = "pro
     if max(conv.out_channels for conv, _ in _layers(one)) < _WIDE:
         return "fp32", " (so narrow a network gains nothing by bf16)"
     return "bf16", ""
+
+
+def _card_has_bf16() -> bool:
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+def _openvino_has_bf16() -> bool:
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@cache
+def _core() -> Any:
+    """OpenVINO's core, one for the life of the process.
+
+    It gives the thread that made it a stack of its own for signals, where the processor has AMX, and takes the memory
+    back when it goes: in another thread (garbage is collected in any) the next Ctrl-C would find no stack and crash.
+    """
+    return _openvino().Core()
 
 
 def _openvino() -> ModuleType:

@@ -1,7 +1,8 @@
 """Numeric paths: which arithmetic the encoders run in, why, and how far its risks lie from those of fp32.
 
 fp32 is exact to rounding and always permitted. Any other path must have been measured at `fit` on the rows of the
-fit: the bundle's card says so, and a night uses no path that moved a risk by more than `MOST_DIFFERENCE`.
+fit: the bundle's card says so, and which encoders ran in what. A night uses no path that moved a risk by more than
+`MOST_DIFFERENCE`, and none whose encoders do not run here as they were measured.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -40,19 +41,23 @@ _ROWS_AT_ONCE = 2048
 
 Encoders: TypeAlias = Callable[[Any], tuple[Tensor, Tensor]]
 """All members' encoders of a modality: tensors of rows that have it -> coefficients (R, B, G), embedding (R, B, D)."""
-MakeImageEncoders: TypeAlias = Callable[["RiskModel", str, str], tuple[Encoders, str]]
-"""(model, modality, path) -> encoders of that image modality, and one sentence on what they run on."""
+MakeImageEncoders: TypeAlias = Callable[["RiskModel", str, str], tuple[Encoders, str, str]]
+"""(model, modality, path) -> encoders of that image modality, in what they run (of PATHS), and a sentence on it."""
+ImagePath: TypeAlias = Callable[["RiskModel", str, str], tuple[str, str]]
+"""(model, modality, path) -> in what the encoders of that image modality run here, and " (why not in path)" or ""."""
 
 
 @dataclass(frozen=True)
 class Evaluator:
     """Encodes rows for all members at once, without a gradient.
 
+    paths: in what each modality's encoders run.
     why: one sentence per modality on what its encoders run on, and why on nothing faster.
     sizes: R, G, D.
     """
 
     path: str
+    paths: Mapping[str, str]
     why: tuple[str, ...]
     encoders: Mapping[str, Encoders]
     sizes: tuple[int, int, int]
@@ -87,11 +92,13 @@ def evaluator(model: "RiskModel", path: str = FP32, images: MakeImageEncoders | 
     assert path in PATHS, path
     card = cuda()
     made: dict[str, Encoders] = {}
+    paths: dict[str, str] = {}
     why: list[str] = []
     for name in model.modalities:
         each = [model.member(r).encoders[name] for r in range(model.members)]
         tabular = [one for one in each if isinstance(one, TabularEncoder)]
         series = [one for one in each if isinstance(one, SeriesEncoder)]
+        paths[name] = FP32 if series else path
         if tabular:
             made[name] = StackedTabular.of(tabular, torch.bfloat16 if path == BF16 else torch.float32, card)
             said = (
@@ -113,22 +120,29 @@ def evaluator(model: "RiskModel", path: str = FP32, images: MakeImageEncoders | 
                 f"by torch on CUDA ({cuda_name(card)}), in fp32: products are too small for bf16",
             )
         elif images is not None:
-            made[name], said = images(model, name, path)
+            made[name], paths[name], said = images(model, name, path)
         else:
             made[name], said = _images(each, path)
         why.append(f"{name}: {said}.")
-    return Evaluator(path, tuple(why), made, (model.members, model.layout.coefficients, model.member(0).embedding))
+    return Evaluator(
+        path, paths, tuple(why), made, (model.members, model.layout.coefficients, model.member(0).embedding)
+    )
 
 
-def agreement(
-    model: "RiskModel",
-    inputs: Mapping[str, ModalityTensors],
-    path: str,
-    images: MakeImageEncoders | None = None,
-) -> float:
-    """Largest absolute difference of any row's risk (mean over members, 0 to 1) on a path to that on fp32."""
-    exact, other = evaluator(model), evaluator(model, path, images)
-    fusion, farthest = Fusion.of(model), 0.0
+def encoder_paths(model: "RiskModel", path: str, images: ImagePath) -> dict[str, tuple[str, str]]:
+    """In what each modality's encoders run here on a path, and " (why not in path)" or "", without making them."""
+    found = {}
+    for name, one in model.member(0).encoders.items():
+        if isinstance(one, ImageEncoder):
+            found[name] = images(model, name, path)
+        else:
+            found[name] = (path, "") if isinstance(one, TabularEncoder) else (FP32, "")
+    return found
+
+
+def agreement(model: "RiskModel", inputs: Mapping[str, ModalityTensors], other: Evaluator) -> float:
+    """Largest absolute difference of any row's risk (mean over members, 0 to 1) by these encoders to that on fp32."""
+    exact, fusion, farthest = evaluator(model), Fusion.of(model), 0.0
     rows_in_all = len(next(iter(inputs.values())).present)
     for rows in torch.split(torch.arange(rows_in_all), _ROWS_AT_ONCE):
         some = {name: given.take(rows) for name, given in inputs.items()}
@@ -141,11 +155,16 @@ def agreement(
 def numeric_paths(
     model: "RiskModel", inputs: Mapping[str, ModalityTensors], images: MakeImageEncoders | None = None
 ) -> dict[str, dict[str, Any]]:
-    """For the card: per path other than fp32 the largest difference over these rows, and whether it may be used."""
+    """For the card: per path other than fp32 the largest difference over these rows, and whether it may be used.
+
+    encoders: in what each modality's ran as this was measured; on a processor without bf16, say, images in fp32.
+    """
     found = {}
     for path in PATHS[1:]:
-        largest = agreement(model, inputs, path, images)
+        other = evaluator(model, path, images)
+        largest = agreement(model, inputs, other)
         found[path] = {
+            "encoders": dict(other.paths),
             "largest_difference": largest,
             "rows": len(next(iter(inputs.values())).present),
             "permitted": largest <= MOST_DIFFERENCE,
@@ -153,31 +172,70 @@ def numeric_paths(
     return found
 
 
-def permitted_path(bundle: "Bundle", wanted: str = AUTO) -> str:
-    """The path that a night with this bundle takes.
+@dataclass(frozen=True)
+class Chosen:
+    """The path that a night takes. said: what an operator should know of it, a sentence; "" = nothing."""
 
-    auto: bf16 where there are images, whose encoders it speeds up, and the card permits it; else fp32: on tables and
-    series bf16 saves about a tenth, too little to leave the exact path for. It is taken where it is asked for.
+    path: str
+    said: str = ""
 
+
+def chosen_path(bundle: "Bundle", wanted: str, images: ImagePath) -> Chosen:
+    """The path that a night with this bundle takes on this machine: all encoders run in it as `fit` measured, or fp32.
+
+    auto: bf16 where it speeds up the encoders of images, and the card permits it; else fp32: on tables and series bf16
+    saves about a tenth, too little to leave the exact path for. It is taken where it is asked for.
+
+    Args: images: in what their encoders run here.
     Raises: BundleError, when a path is asked for that the card does not permit.
     """
-    card = bundle.card.get("numeric_paths", {})
-    model = bundle.model
-    if wanted == AUTO:
-        pictures = any(isinstance(one, ImageEncoder) for one in model.member(0).encoders.values())
-        return BF16 if pictures and card.get(BF16, {}).get("permitted") is True else FP32
-    if wanted == FP32 or (wanted in PATHS and card.get(wanted, {}).get("permitted") is True):
-        return wanted
-    measured = card.get(wanted)
-    raise BundleError(
-        f"{bundle.path}: the numeric path {wanted} is not permitted.",
-        wanted=f"a path whose risks `fit` found within {MOST_DIFFERENCE} of fp32",
-        got=(
-            f"a largest difference of {measured['largest_difference']:.4f} in {measured['rows']:,} rows"
-            if measured is not None
-            else "no such measurement in the bundle's card"
-        ),
-        do="use numeric_path auto or fp32, or fit again with this release",
+    if wanted == FP32:
+        return Chosen(FP32)
+    measured = bundle.card.get("numeric_paths", {}).get(BF16 if wanted == AUTO else wanted)
+    if wanted not in (AUTO, *PATHS):
+        raise _refused(bundle, wanted, measured)
+    here = encoder_paths(bundle.model, BF16, images)
+    reduced = [name for name, (path, _) in here.items() if path == BF16]
+    pictures = [name for name in reduced if isinstance(bundle.model.member(0).encoders[name], ImageEncoder)]
+    if wanted == AUTO and not pictures:
+        return Chosen(FP32)
+    known = {} if measured is None else measured.get("encoders", {})
+    unmeasured = [name for name in reduced if known.get(name) != BF16]
+    if measured is None or not measured["permitted"] or unmeasured:
+        refused = _refused(bundle, BF16, measured, unmeasured)
+        if wanted != AUTO:
+            raise refused
+        return Chosen(FP32, f"images are encoded in fp32, the slower path: of bf16 the bundle's card has {refused.got}")
+    if lacking := [name for name, path in known.items() if path == BF16 and name not in reduced]:
+        slower = ", ".join(f"{name} runs in fp32 here{here[name][1]}" for name in lacking)
+        return Chosen(FP32, f"numeric path fp32, not bf16: {slower}, other than as `fit` measured it")
+    if not reduced:
+        why = ", ".join(f"{name}{said}" for name, (_, said) in here.items())
+        return Chosen(
+            FP32, f"numeric path fp32, though bf16 was asked for: none of the bundle's encoders has it ({why})"
+        )
+    others = "".join(f", {name} in fp32{why}" for name, (path, why) in here.items() if path != BF16)
+    return Chosen(
+        BF16,
+        f"numeric path bf16: {' and '.join(reduced)} in bf16{others}, as `fit` measured: "
+        f"{measured['largest_difference']:.5f} at most from a risk in fp32, in {measured['rows']:,} rows",
+    )
+
+
+def _refused(
+    bundle: "Bundle", path: str, measured: Mapping[str, Any] | None, unmeasured: Sequence[str] = ()
+) -> BundleError:
+    if measured is None:
+        got = "no such measurement"
+    elif unmeasured:
+        got = f"a measurement with {' and '.join(unmeasured)} in fp32, or one that does not say in what"
+    else:
+        got = f"a largest difference of {measured['largest_difference']:.4f} in {measured['rows']:,} rows"
+    return BundleError(
+        f"{bundle.path}: the numeric path {path} is not permitted.",
+        wanted=f"a path whose risks `fit` found within {MOST_DIFFERENCE} of fp32 (card.json, numeric_paths)",
+        got=got,
+        do="use numeric_path auto or fp32, or fit again with this release, on a machine that has the path",
     )
 
 

@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +26,12 @@ class Held:
 
 
 @contextmanager
-def locked(target: Path, verb: str = "riskpred") -> Iterator[Held]:
+def locked(target: Path, verb: str = "riskpred", say: Callable[[str], None] | None = None) -> Iterator[Held]:
     """Hold the right to write `target`: of two writers the second fails at once, told who holds it and since when.
 
     The system lets go of a dead owner's lock by itself, so it is taken over at once; `Held.took_over` says so.
 
+    Args: verb: who takes it, for those who come second.   say: receives `Held.took_over`.
     Raises: OutputError: folder missing or not writable, `target` a folder, held by another writer.
     """
     folder = target.absolute().parent
@@ -42,7 +43,10 @@ def locked(target: Path, verb: str = "riskpred") -> Iterator[Held]:
         raise OutputError(f"{folder}: not writable.", wanted=f"a place for {target.name}", do="correct its permissions")
     lock, earlier = _locked(target, verb)
     try:
-        yield Held(target, None if earlier is None else f"{target}: lock taken over from {earlier}, which died")
+        held = Held(target, None if earlier is None else f"{target}: lock taken over from {earlier}, which died")
+        if held.took_over and say is not None:
+            say(held.took_over)
+        yield held
     finally:
         _unlock(lock, target)
 

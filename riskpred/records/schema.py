@@ -25,6 +25,7 @@ _ARROW: dict[str, pa.DataType] = {
     "binary": pa.binary(),
     "timestamp_us": pa.timestamp("us"),
     "list_string": pa.list_(pa.string()),
+    "list_float64": pa.list_(pa.float64()),
 }
 _SQL = {
     "int64": "BIGINT",
@@ -36,6 +37,7 @@ _SQL = {
     "binary": "BLOB",
     "timestamp_us": "TIMESTAMP",
     "list_string": "VARCHAR[]",
+    "list_float64": "DOUBLE[]",
 }
 
 
@@ -43,7 +45,18 @@ class Column(Strict):
     """One column: name, type, whether null is allowed, unit and meaning."""
 
     name: str
-    type: Literal["int64", "float32", "float64", "string", "json", "bool", "binary", "timestamp_us", "list_string"]
+    type: Literal[
+        "int64",
+        "float32",
+        "float64",
+        "string",
+        "json",
+        "bool",
+        "binary",
+        "timestamp_us",
+        "list_string",
+        "list_float64",
+    ]
     nullable: bool
     unit: str | None = None
     meaning: str
@@ -67,17 +80,19 @@ class TableSchema(Strict):
         """Arrow schema, columns in order."""
         return pa.schema([pa.field(c.name, _ARROW[c.type], nullable=c.nullable) for c in self.columns])
 
-    def ddl(self, name: str | None = None, types: Mapping[str, str] | None = None) -> str:
+    def ddl(self, name: str | None = None, types: Mapping[str, str] | None = None, within: str | None = None) -> str:
         """CREATE TABLE statement for DuckDB. The key is verified by query, not at insert: that is 1.6 x faster.
 
         Args:
             types: column -> DuckDB type in place of the schema's: an ENUM made for a column of text.
+            within: DuckDB schema that the table is made in, when not the file's own.
         """
         types = types or {}
         columns = ", ".join(
             f'"{c.name}" {types.get(c.name, _SQL[c.type])}{"" if c.nullable else " NOT NULL"}' for c in self.columns
         )
-        return f'CREATE TABLE "{name or self.table}" ({columns})'
+        place = f'"{within}".' if within else ""
+        return f'CREATE TABLE {place}"{name or self.table}" ({columns})'
 
 
 @cache

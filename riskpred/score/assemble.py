@@ -1,7 +1,7 @@
 """Puts a night together in the staging file: retires old nights, loads parts, carries rows, verifies them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from riskpred.score.compute import REASONS, RISKS, joined_content
 from riskpred.score.drift import drift_rows, drift_said
 from riskpred.score.drift_statistics import DriftLimits
 from riskpred.score.gate import refusals
+from riskpred.score.layout import BY_SUBJECT
 from riskpred.score.ledger import Ledger, add_row, ledger_row, read_back
 from riskpred.score.parts import Parts
 from riskpred.score.prepare import Prepared
@@ -23,7 +24,7 @@ from riskpred.score.pseudonyms import keep_salt
 from riskpred.score.rows import incomplete_image_rows
 from riskpred.score.store import REPLACED, Store
 from riskpred.score.timing import Stopwatch
-from riskpred.score.verify import verify_rows
+from riskpred.score.verify import verify_night
 from riskpred.score.views import create_views
 
 _PARTS_AT_ONCE = 4
@@ -62,34 +63,30 @@ def assemble(
     night, found = prepared.night, prepared.standing
     reference = drift_reference_of(prepared.bundle)
     store = Store(connection, scores)
-    with watch("retire old nights"):
-        again = found.run_id == night.run_id
-        if again:
-            store.set_aside(night.run_id)
-        else:
-            store.forget_run(night.run_id)
-        source = REPLACED if again else found.run_id
-        retired = _retired(connection, settings.keep_runs)
-        store.retire([run_id for run_id in retired if run_id != source])
-        keep_salt(connection, parts.salt)
+    again = found.run_id == night.run_id
+    if again:
+        store.set_aside(night.run_id)
+    else:
+        store.forget_run(night.run_id)
+    source = REPLACED if again else found.run_id
+    keep_salt(connection, parts.salt)
     with watch("write"):
         made, told = parts.finished(RISKS), parts.finished(REASONS)
-        for table in tables("scores"):
-            _load(store, parts, RISKS, sorted(made), table)
-            _load(store, parts, REASONS, sorted(told), table)
+        computation = _write_computed(store, parts, sorted(made), night.run_id, prepared.bundle.model.modalities)
         # Once a night: such a row may belong to nobody, so no part would bring it.
         store.append("rejects", incomplete_image_rows(night, incomplete_images))
-    content = joined_content(list(made.values()))
-    if source is not None:
-        with watch("carry"):
-            content += carry_over(store, source, night.run_id, found.subject_id)
+    with watch("carry"):
+        if source is not None:
+            carry_over(connection, source, night.run_id, found.subject_id)
+        for rows, table in _loaded(parts, REASONS, sorted(told)):
+            store.append_reasons(table, rows, night.run_id)
     with watch("verify"):
         refused = refusals(connection, night.run_id, source, settings.gates)
+    with watch("retire old nights"):
         if again:
             store.forget_run(REPLACED)
-        else:
-            store.retire([run_id for run_id in retired if run_id == source])
-        connection.execute("DELETE FROM feature_bins WHERE run_id <> $run", {"run": night.run_id})
+        store.retire(_retired(connection, settings.keep_runs))
+    with watch("verify"):
         drift = drift_rows(
             connection,
             night.run_id,
@@ -101,7 +98,7 @@ def assemble(
         )
         store.append("drift", drift)
         store.commit()
-        stored = verify_rows(connection, night.run_id, content)
+        stored = verify_night(connection, night.run_id, computation, joined_content(list(made.values())), found.content)
         row = ledger_row(connection, prepared, stored.digest)
         add_row(connection, row)
         create_views(connection)
@@ -135,19 +132,35 @@ def write_refusal(connection: DuckDBPyConnection, scores: Path, ledger: Ledger, 
     store.commit()
 
 
-def _load(store: Store, parts: Parts, kind: str, numbers: list[int], table: str) -> None:
-    for at in range(0, len(numbers), _PARTS_AT_ONCE):
-        rows = list(parts.rows(kind, numbers[at : at + _PARTS_AT_ONCE], table))
-        if rows:
-            store.append(table, pa.concat_tables(rows))
+def _write_computed(
+    store: Store, parts: Parts, numbers: list[int], run_id: str, modalities: Sequence[str]
+) -> int | None:
+    """Store what was computed tonight, and let the night stand on it; the computation's number, None without any."""
+    if not numbers:
+        return None
+    computation = store.new_computation(run_id, modalities)
+    for rows, table in _loaded(parts, RISKS, numbers):
+        if table in BY_SUBJECT:
+            store.append_computed(table, rows, computation)
+        else:
+            store.append(table, rows)
+    store.stand_on(run_id, computation)
+    return computation
+
+
+def _loaded(parts: Parts, kind: str, numbers: list[int]) -> Iterator[tuple[pa.Table, str]]:
+    """Rows of some parts, with the table they belong to."""
+    for table in tables("scores"):
+        for at in range(0, len(numbers), _PARTS_AT_ONCE):
+            rows = list(parts.rows(kind, numbers[at : at + _PARTS_AT_ONCE], table))
+            if rows:
+                yield pa.concat_tables(rows), table
 
 
 def _retired(connection: DuckDBPyConnection, keep_runs: int) -> list[str]:
-    """Published nights beside tonight's that are more than `keep_runs` with it."""
+    """Published nights that are more than `keep_runs` with tonight's, whose row of `runs` is not there yet."""
     rows = connection.execute(
-        "SELECT run_id FROM runs WHERE status = 'published' AND run_id <> $aside "
-        "ORDER BY as_of DESC, finished_at DESC, run_id",
-        {"aside": REPLACED},
+        "SELECT run_id FROM runs WHERE status = 'published' ORDER BY as_of DESC, finished_at DESC, run_id"
     ).fetchall()
     return [run_id for (run_id,) in rows[keep_runs - 1 :]]
 

@@ -1,6 +1,9 @@
-"""Whose last published score still stands: same subject_digest, bundle and numeric path, still valid at as_of."""
+"""Whose last published score still stands: same subject_digest, bundle and numeric path, still valid at as_of.
 
-from dataclasses import dataclass
+Nothing of theirs is copied: the new night stands on the rows that the earlier one stands on.
+"""
+
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -11,10 +14,11 @@ from duckdb import DuckDBPyConnection
 from numpy.typing import NDArray
 
 from riskpred.features.batch import NO_USABLE_INPUT
-from riskpred.records.schema import table_schema, tables
+from riskpred.records.schema import table_schema
 from riskpred.score.content import Content, stored_content
+from riskpred.score.layout import OF_A_NIGHT, STANDING, Rows
 from riskpred.score.plan import Night, iso
-from riskpred.score.store import Store, open_published
+from riskpred.score.store import open_published
 
 _STILL_STANDS: Final = """
     SELECT t.subject_id
@@ -37,21 +41,29 @@ class Standing:
     """The subjects that are carried, and the published night they are carried from.
 
     Shape: subject_id (C,) ascending. run_id: None = there is no such night, and C = 0.
-    nights: published nights that the file holds rows of.
+    nights: published nights that the file holds rows of.   content: digest of the risks that are carried.
+    damaged: run_id of a night that nobody is carried from because its risks are not those it published.
     """
 
     run_id: str | None
     subject_id: NDArray[np.int64]
     nights: int
+    content: Content = field(default_factory=Content)
+    damaged: str | None = None
 
 
-def standing(scores: Path, night: Night, subject_id: NDArray[np.int64], digest: pa.Array) -> Standing:
+def standing(
+    scores: Path, night: Night, subject_id: NDArray[np.int64], digest: pa.Array, rescore: bool = False
+) -> Standing:
     """Who of tonight's subjects need not be computed.
 
     Subjects whose input was refused last night are computed anew: what could not be read may be readable tonight. Those
     who had no input at all stay as they are: an input would change their digest.
 
-    Args: subject_id, digest: of everyone in the warehouse, `Warehouse.subject_digests`.
+    Args:
+        subject_id, digest: of everyone in the warehouse, `Warehouse.subject_digests`.
+        rescore: carry nobody.
+
     Raises: OutputError, when `scores` is there and is no scores file.
     """
     nobody = np.empty(0, dtype=np.int64)
@@ -61,24 +73,50 @@ def standing(scores: Path, night: Night, subject_id: NDArray[np.int64], digest: 
     try:
         nights = connection.execute("SELECT count(*) FROM runs WHERE status = 'published'").fetchall()[0][0]
         run_id = _carrying_from(connection, night)
-        if run_id is None:
-            return Standing(None, nobody, nights)
+        if run_id is None or rescore:
+            return Standing(run_id, nobody, nights)
         connection.register("tonight", pa.table({"subject_id": subject_id, "digest": digest}))
-        found = connection.sql(
-            _STILL_STANDS, params={"run": run_id, "as_of": iso(night.as_of), "no_input": NO_USABLE_INPUT}
-        ).to_arrow_table()
-        return Standing(run_id, found.column(0).to_numpy(), nights)
+        found = (
+            connection.sql(
+                _STILL_STANDS, params={"run": run_id, "as_of": iso(night.as_of), "no_input": NO_USABLE_INPUT}
+            )
+            .to_arrow_table()
+            .column(0)
+        )
+        if not len(found):
+            return Standing(run_id, nobody, nights)
+        content, whole = _carried_content(connection, run_id, found)
+        if not whole:
+            return Standing(None, nobody, nights, damaged=run_id)
+        return Standing(run_id, found.to_numpy(), nights, content)
     finally:
         connection.close()
+
+
+def _carried_content(connection: DuckDBPyConnection, run_id: str, subject_id: pa.ChunkedArray) -> tuple[Content, bool]:
+    """Digest of the risks to carry; whether all risks of that night are still those that it published.
+
+    Every stored risk is read for it: what a bad disk or a stray UPDATE changed must not be carried on.
+    """
+    connection.register("to_carry", pa.table({"subject_id": subject_id}))
+    try:
+        everyone = stored_content(connection, Rows(run_id).of("risk_scores"))
+        others = stored_content(
+            connection, f"(SELECT * FROM {Rows(run_id).of('risk_scores')} ANTI JOIN to_carry USING (subject_id))"
+        )
+    finally:
+        connection.unregister("to_carry")
+    (published,) = connection.execute("SELECT content_digest FROM runs WHERE run_id = ?", [run_id]).fetchall()[0]
+    return everyone - others, everyone.digest == published
 
 
 def _carrying_from(connection: DuckDBPyConnection, night: Night) -> str | None:
     """The newest published night of the same bundle and numeric path that still has its rows."""
     found = connection.execute(
-        """
+        f"""
         SELECT run_id FROM runs
         WHERE status = 'published' AND bundle_sha256 = $bundle AND numeric_path = $path
-            AND run_id IN (SELECT DISTINCT run_id FROM eligibility)
+            AND run_id IN (SELECT DISTINCT run_id FROM {STANDING})
         ORDER BY as_of DESC, finished_at DESC LIMIT 1
         """,
         {"bundle": night.bundle_sha256, "path": night.numeric_path},
@@ -86,53 +124,35 @@ def _carrying_from(connection: DuckDBPyConnection, night: Night) -> str | None:
     return found[0][0] if found else None
 
 
-def carry_over(store: Store, source: str, run_id: str, subject_id: NDArray[np.int64]) -> Content:
-    """Copy the rows of these subjects from one night to another; returns the digest of the risks copied.
+def carry_over(connection: DuckDBPyConnection, source: str, run_id: str, subject_id: NDArray[np.int64]) -> None:
+    """Let these subjects stand, in a night, on the rows on which they stand in another.
 
     A scored pair becomes a carried one; everything else keeps what it says, prediction_time and scored_at too.
     """
     if not len(subject_id):
-        return Content()
-    connection = store.connection
+        return
     connection.register("carried_now", pa.table({"subject_id": subject_id}))
-    connection.execute("CREATE TEMP TABLE carried_subjects AS SELECT subject_id FROM carried_now")
-    connection.unregister("carried_now")
+    nights = {"source": source, "run": run_id}
     try:
-        for table in carried_tables():
-            columns = ", ".join(_carried(table, name) for name in table_schema("scores", table).names)
-            connection.execute(
-                f'INSERT INTO "{table}" SELECT {columns} FROM "{table}" WHERE run_id = $source AND subject_id IN '
-                f"(SELECT subject_id FROM carried_subjects){_UNLESS.get(table, '')}",
-                {"source": source, "run": run_id},
-            )
-        return stored_content(
-            connection,
-            "run_id = $source AND subject_id IN (SELECT subject_id FROM carried_subjects)",
-            {"source": source},
+        connection.execute(
+            f"INSERT INTO {STANDING} SELECT $run, subject_id, computation, true "
+            f"FROM {STANDING} JOIN carried_now USING (subject_id) WHERE run_id = $source",
+            nights,
         )
+        for table in OF_A_NIGHT:
+            names = table_schema("scores", table).names
+            columns = ", ".join("$run" if name == "run_id" else f'"{name}"' for name in names)
+            connection.execute(
+                f'INSERT INTO "{table}" SELECT {columns} FROM "{table}" SEMI JOIN carried_now USING (subject_id) '
+                f"WHERE run_id = $source{_UNLESS.get(table, '')}",
+                nights,
+            )
     finally:
-        connection.execute("DROP TABLE carried_subjects")
-
-
-def carried_tables() -> tuple[str, ...]:
-    """Tables whose rows belong to a subject and a night."""
-    return tuple(
-        table for table in tables("scores") if {"run_id", "subject_id"} <= set(table_schema("scores", table).names)
-    )
+        connection.unregister("carried_now")
 
 
 _UNLESS: Final = {"rejects": " AND reason <> 'incomplete_row'"}
 """Rows that every night writes anew, whoever they belong to."""
-
-
-def _carried(table: str, column: str) -> str:
-    if column == "run_id":
-        return "$run"
-    if (table, column) == ("risk_scores", "carried"):
-        return "true"
-    if (table, column) == ("eligibility", "status"):
-        return "CASE WHEN status = 'scored' THEN 'carried' ELSE status END"
-    return f'"{column}"'
 
 
 def top_of(

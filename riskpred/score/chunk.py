@@ -70,11 +70,13 @@ def judge_chunk(
     as_of: int,
     latest_valid: int | NDArray[np.int64],
     watch: Stopwatch,
+    numeric_path: str,
     batch_size: int = BATCH_SIZE,
     images: Mapping[str, ImageSource] | None = None,
 ) -> Judged:
     """Cohort, features and risks of one chunk at `as_of`; `latest_valid` bounds valid_until (UTC microseconds,
-    of everyone or of each subject). `images`: who encodes images as they are read; None = they come as pixels."""
+    of everyone or of each subject). `numeric_path`: of the encoders. `images`: who encodes images as they are read, on
+    that path; None = they come as pixels."""
     outcomes = bundle.config.outcomes
     names = list(outcomes.outcomes)
     with watch("cohort"):
@@ -96,7 +98,7 @@ def judge_chunk(
             batch = build(chunk, eligible_rows, bundle.plan, warehouse.image_root, images)
             change[some] = valid_until(chunk, eligible_rows, bundle.plan)
         with watch("model"):
-            assessed = assess(bundle, batch, batch_size)
+            assessed = assess(bundle, batch, batch_size, numeric_path)
             ages = ages_years(chunk, eligible_rows)
             scope_flags = bundle.scope_flags(warehouse.site, batch.subject_id, assessed.measured, ages)
         outcome_of = np.array([names.index(outcome) for outcome, _ in targets])

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from riskpred.explain.reasons import modality_rows
 from riskpred.explain.subjects import explain_batch
 from riskpred.features.image import ImageSource
 from riskpred.features.plan import FeaturePlan, ImagePlan
 from riskpred.model.drift_reference import drift_reference_of
+from riskpred.model.paths import FP32
 from riskpred.records.shards import Shard
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.chunk import EXPLAINED_AT_ONCE, Judged, judge_chunk
@@ -138,8 +138,8 @@ class Maker:
                     self._common.night.numeric_path,
                 )
             with watch("rows"):
-                part.append("explanations", told.explanations)
-                part.append("evidence", told.evidence)
+                part.append("explanations", told.explanations.drop_columns("run_id"))
+                part.append("evidence", told.evidence.drop_columns("run_id"))
             flagged, without = flagged + told.flagged, without + told.without
             done += len(judged.subject_id)
             yield done
@@ -153,16 +153,17 @@ class Maker:
             if chunk is None:
                 return
             until = latest_valid(self._common.night, chunk.subject_id)
-            # Reasons are told of pixels, in fp32, whatever path the night took.
-            images = self._images if task.kind == RISKS else None
-            yield judge_chunk(self._bundle, self._source, chunk, task.moment, until, watch, self._batch_size, images)
+            # Reasons are told of pixels, in fp32, whatever path the night took; what that moved is a row of its own.
+            images, path = (self._images, self._common.night.numeric_path) if task.kind == RISKS else (None, FP32)
+            yield judge_chunk(
+                self._bundle, self._source, chunk, task.moment, until, watch, path, self._batch_size, images
+            )
 
     def _rows(self, judged: Judged) -> Iterator[tuple[str, pa.Table]]:
         night, bundle = self._common.night, self._bundle
         yield (
             "eligibility",
             eligibility_rows(
-                night,
                 list(bundle.config.outcomes.outcomes),
                 judged.subject_id,
                 judged.prediction_time,
@@ -173,7 +174,7 @@ class Maker:
             ),
         )
         names = pseudonyms(self._common.salt, judged.subject_id)
-        yield "pseudonyms", pseudonym_rows(night, judged.subject_id, names)
+        yield "pseudonyms", pseudonym_rows(judged.subject_id, names)
         if judged.batch is None or judged.assessed is None:
             return
         batch, targets = judged.batch, bundle.model.targets
@@ -181,7 +182,6 @@ class Maker:
         yield (
             "risk_scores",
             risk_rows(
-                night,
                 targets,
                 batch,
                 judged.assessed,
@@ -191,20 +191,9 @@ class Maker:
                 bundle.reference_group,
             ),
         )
-        yield "input_receipts", receipt_rows(night, batch)
+        yield "input_receipts", receipt_rows(batch)
         yield "rejects", reject_rows(night, batch.rejects)
-        yield "feature_bins", feature_bin_rows(night.run_id, batch, self._drift)
-        yield (
-            "explanations",
-            modality_rows(
-                night.run_id,
-                targets,
-                bundle.model.modalities,
-                batch.subject_id,
-                judged.assessed.contribution,
-                judged.scored,
-            ),
-        )
+        yield "feature_bins", feature_bin_rows(batch, self._drift)
 
 
 def affordable(plan: FeaturePlan, subjects: int) -> int:

@@ -15,6 +15,7 @@ from duckdb import DuckDBPyConnection
 from numpy.typing import NDArray
 
 from riskpred.records.compiled import compiled
+from riskpred.score.layout import SCHEMA
 
 _NUMBERS: Final = ("horizon_years", "risk", "risk_low", "risk_high", "reference_risk", "percentile")
 _TEXTS: Final = ("outcome", "reference_group", "scope_flags")
@@ -53,6 +54,15 @@ class Content:
             self.falling + other.falling,
         )
 
+    def __sub__(self, other: "Content") -> "Content":
+        """What is left when some of the rows are taken away."""
+        return Content(
+            self.rows - other.rows,
+            (self.first - other.first) & _MASK,
+            (self.second - other.second) & _MASK,
+            self.falling - other.falling,
+        )
+
     @property
     def digest(self) -> str:
         """SHA-256 of the sums, 64 hex characters."""
@@ -75,8 +85,11 @@ def content_of(rows: Iterable[pa.RecordBatch]) -> Content:
     return total
 
 
-def stored_content(connection: DuckDBPyConnection, condition: str, values: dict[str, object]) -> Content:
-    """Digest of the stored rows of risk_scores for which an SQL condition holds; memory stays constant."""
+def stored_content(connection: DuckDBPyConnection, rows: str) -> Content:
+    """Digest of stored rows of risk_scores; memory stays constant.
+
+    Args: rows: an SQL subquery that has COLUMNS, in an order in which a subject's rows are neighbours.
+    """
     # As ENUM texts arrive as dictionaries: half the time of the pass.
     columns = ", ".join(
         (
@@ -85,12 +98,11 @@ def stored_content(connection: DuckDBPyConnection, condition: str, values: dict[
             "CASE WHEN len(scope_flags) = 0 THEN NULL ELSE array_to_string(scope_flags, ',') END AS scope_flags",
         )
     )
-    sql = f"SELECT {columns} FROM risk_scores WHERE {condition}"
-    return content_of(connection.sql(sql, params=values).to_arrow_reader(_AT_ONCE))
+    return content_of(connection.sql(f"SELECT {columns} FROM {rows}").to_arrow_reader(_AT_ONCE))
 
 
 def _as_enum(connection: DuckDBPyConnection, column: str) -> str:
-    found = connection.execute(f'SELECT DISTINCT "{column}" FROM risk_scores ORDER BY 1').fetchall()
+    found = connection.execute(f'SELECT DISTINCT "{column}" FROM {SCHEMA}.risk_scores ORDER BY 1').fetchall()
     names = ", ".join("'" + str(name).replace("'", "''") + "'" for (name,) in found)
     return f'"{column}"::ENUM({names}) AS "{column}"' if found else f'"{column}"'
 

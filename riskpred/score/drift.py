@@ -15,6 +15,7 @@ from riskpred.model.drift_reference import RISK_CELLS, DriftReference, RiskCells
 from riskpred.records.compiled import compiled
 from riskpred.records.schema import table_schema
 from riskpred.score.drift_statistics import DriftLimits, Flag, psi, psi_flag, rate_flag
+from riskpred.score.layout import computed_schema
 
 TRAINING: Final = "training"
 LAST_RUNS: Final = "last_7_runs"
@@ -29,16 +30,16 @@ Row = dict[str, Any]
 Key = tuple[str | None, ...]
 
 
-def feature_bin_rows(run_id: str, batch: FeatureBatch, reference: DriftReference) -> pa.Table:
+def feature_bin_rows(batch: FeatureBatch, reference: DriftReference) -> pa.Table:
     """Rows of feature_bins, one per row of the batch; none where the bundle watches no input."""
-    schema = table_schema("scores", "feature_bins").arrow()
+    schema = computed_schema("feature_bins").arrow()
     rows, width = len(batch), len(reference.features)
     if not width:
         return schema.empty_table()
     offsets = np.arange(rows + 1, dtype=np.int32) * np.int32(width)
     cells = np.ascontiguousarray(cells_of(reference, batch))
     bins = pa.BinaryArray.from_buffers(pa.binary(), rows, [None, pa.py_buffer(offsets), pa.py_buffer(cells)])
-    return pa.table([pa.repeat(pa.scalar(run_id), rows), pa.array(batch.subject_id), bins], schema=schema)
+    return pa.table([pa.array(batch.subject_id), bins], schema=schema)
 
 
 def drift_rows(

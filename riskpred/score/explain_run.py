@@ -1,6 +1,9 @@
-"""Later reasons: adds feature reasons and evidence of some subjects to the latest published run, by atomic swap."""
+"""Later reasons: adds feature reasons and evidence of some subjects to the latest published run, by atomic swap.
 
-from collections.abc import Iterator
+They are added to the rows on which a subject stands in that run: an earlier night of the same rows shows them, too.
+"""
+
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +20,11 @@ from riskpred.model.paths import FP32, MOST_DIFFERENCE
 from riskpred.model.threads import one_thread
 from riskpred.progress import Progress, Silent
 from riskpred.records.digest import subject_digests
-from riskpred.records.publish import staged
+from riskpred.records.publish import locked, staged
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.chunk import EXPLAINED_AT_ONCE, Judged, judge_chunk
 from riskpred.score.contributions import of_run
+from riskpred.score.layout import SCHEMA, STANDING
 from riskpred.score.published import Published, read_published
 from riskpred.score.shortage import said_when_short_of_memory
 from riskpred.score.store import Store
@@ -61,9 +65,11 @@ def explain(
     top: int | None = None,
     image_root: Path | None = None,
     progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> ExplainSummary:
     """Explain one subject, or the top N, of the latest published run, each at its row's prediction_time.
 
+    Args: say: receives what an operator should know, in sentences.
     Raises: InputError: no scores file, no published run, a subject without a risk there, or one whose events or images
         are no longer those it was scored from. BundleError: not the run's bundle. OutputError: scores locked.
     """
@@ -75,7 +81,10 @@ def explain(
     with said_when_short_of_memory(scores), one_thread(), Warehouse.open(warehouse, image_root) as source:
         bundle = load_bundle(model)
         check_fits(bundle.plan, source)
-        with staged(scores, NightConfig().duckdb_memory, from_published=True) as connection:
+        with (
+            locked(scores, "riskpred explain", say) as held,
+            staged(scores, NightConfig().duckdb_memory, held=held, from_published=True) as connection,
+        ):
             store = Store(connection, scores)
             published = read_published(connection, scores, subject, top)
             if published.bundle_sha256 != bundle.sha256:
@@ -113,8 +122,9 @@ def _remove_reasons(store: Store, run_id: str, subjects: NDArray[np.int64]) -> N
     """Delete what is about to be written anew."""
     for table, kind in (("explanations", "level = 'feature'"), ("evidence", "kind IN ('series', 'image')")):
         store.connection.execute(
-            f"DELETE FROM {table} WHERE run_id = $run AND {kind} "
-            "AND subject_id IN (SELECT unnest($subjects::BIGINT[]))",
+            f"DELETE FROM {SCHEMA}.{table} r USING {STANDING} n WHERE {kind} AND n.run_id = $run "
+            "AND n.subject_id IN (SELECT unnest($subjects::BIGINT[])) "
+            "AND r.subject_id = n.subject_id AND r.computation = n.computation",
             {"run": run_id, "subjects": subjects.tolist()},
         )
 
@@ -145,8 +155,8 @@ def _add_reasons(
                 contribution[np.searchsorted(subjects, judged.batch.subject_id)],
                 published.numeric_path,
             )
-        store.append("explanations", told.explanations)
-        store.append("evidence", told.evidence)
+        store.append_reasons("explanations", told.explanations.drop_columns("run_id"), published.run_id)
+        store.append_reasons("evidence", told.evidence.drop_columns("run_id"), published.run_id)
         rows, flagged, done = rows + told.explanations.num_rows, flagged + told.flagged, done + len(judged.batch)
         without += told.without
         progress.step("explain", done, len(subjects))
@@ -165,7 +175,7 @@ def _judged(
             read += len(chunk)
             digests = zip(chunk.subject_id.tolist(), subject_digests(chunk), strict=True)
             _refuse_changed(sum(published.digest[subject] != digest for subject, digest in digests), len(subjects))
-            yield judge_chunk(bundle, source, chunk, moment, moment, watch)
+            yield judge_chunk(bundle, source, chunk, moment, moment, watch, FP32)
     _refuse_changed(len(subjects) - read, len(subjects))
 
 

@@ -92,6 +92,7 @@ def _rate(source: Warehouse, prepared: Prepared) -> float | None:
             prepared.night.as_of,
             latest_valid(prepared.night, chunk.subject_id),
             Stopwatch(),
+            prepared.night.numeric_path,
         )
         if at == 0 and len(some) > size:
             done, began = 0, time.monotonic()

@@ -16,6 +16,7 @@ from riskpred.errors import InputError
 from riskpred.progress import Progress, Silent
 from riskpred.records.publish import staged
 from riskpred.score.content import stored_content
+from riskpred.score.layout import SCHEMA, Rows, is_laid_out
 from riskpred.score.pseudonyms import SALT, pseudonyms
 from riskpred.score.verify import pair_counts
 from riskpred.score.views import create_views
@@ -28,7 +29,8 @@ MEMORY_LIMIT: Final = "1GB"
 _PSEUDONYM: Final = re.compile(r"[0-9a-f]{12}")
 _NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
 
-_NEEDED: Final = ("runs", "risk_scores", "eligibility", "evidence", "findings", "rejects", "pseudonyms", "secrets")
+_PSEUDONYMS: Final = f"{SCHEMA}.pseudonyms"
+_SECRETS: Final = "main.secrets"
 
 Eraser = Callable[[int, frozenset[str]], int]
 """Erases a subject (subject_id, every pseudonym of theirs) from another place; returns how many things it removed."""
@@ -78,11 +80,11 @@ def forget(
         for done, table in enumerate(tables, start=1):
             removed = _copy_without(connection, table, tables[table], person)
             if removed:
-                rows[table] = removed
+                rows[_said(table)] = removed
             progress.step("forget", done, len(tables))
+        create_views(connection)
         for run_id in runs:
             _correct(connection, run_id)
-        create_views(connection)
         erased = {place: erase(person, named) for place, erase in (elsewhere or {}).items()}
         unfinished = parts.is_dir()
         if unfinished:  # whoever it holds: its rows are made again, and the lock of the scores file is ours
@@ -92,31 +94,41 @@ def forget(
 
 
 def _attach(connection: DuckDBPyConnection, scores: Path) -> dict[str, list[str]]:
-    """Attach the published file and make its tables, empty; table -> columns."""
+    """Attach the published file and make its tables, empty; table, with its schema -> columns."""
     connection.execute(f"ATTACH '{str(scores).replace(chr(39), chr(39) * 2)}' AS {EARLIER} (READ_ONLY)")
-    found: dict[str, list[str]] = {}
-    for table, column in connection.execute(
-        "SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = ? AND NOT internal "
-        "AND table_name IN (SELECT table_name FROM duckdb_tables() WHERE database_name = ?) "
-        "ORDER BY table_name, column_index",
-        [EARLIER, EARLIER],
+    made = connection.execute(
+        "SELECT schema_name, table_name, sql FROM duckdb_tables() WHERE database_name = ? ORDER BY ALL", [EARLIER]
+    ).fetchall()
+    found: dict[str, list[str]] = {_place(schema, table): [] for schema, table, _ in made}
+    for schema, table, column in connection.execute(
+        "SELECT schema_name, table_name, column_name FROM duckdb_columns() WHERE database_name = ? AND NOT internal "
+        "ORDER BY schema_name, table_name, column_index",
+        [EARLIER],
     ).fetchall():
-        found.setdefault(table, []).append(column)
-    lacking = [name for name in _NEEDED if name not in found]
-    if lacking or "forgotten" not in found["runs"]:
+        if _place(schema, table) in found:  # views have columns, too
+            found[_place(schema, table)].append(column)
+    if not is_laid_out(connection, EARLIER) or "forgotten" not in found.get(_place("main", "runs"), ()):
         raise InputError(
             f"{scores}: not a scores file of this version of riskpred.",
             wanted="the file that `riskpred score` publishes",
-            got=f"no table {', '.join(lacking)}" if lacking else "runs without the column forgotten",
             do="check the path, or use the version of riskpred that wrote it",
         )
     # As they are, tables of another tool included: a person is to be removed, nothing else is to change.
-    for name, sql in connection.execute(
-        "SELECT table_name, sql FROM duckdb_tables() WHERE database_name = ? ORDER BY table_name", [EARLIER]
-    ).fetchall():
+    for schema in sorted({schema for schema, _, _ in made} - {"main"}):
+        connection.execute(f'CREATE SCHEMA "{schema}"')
+    for _, name, sql in made:
         assert sql.startswith("CREATE TABLE "), name
         connection.execute(sql)
     return found
+
+
+def _place(schema: str, table: str) -> str:
+    return f'"{schema}"."{table}"'
+
+
+def _said(place: str) -> str:
+    """What a reader knows a table as."""
+    return place.replace('"', "").removeprefix("main.").removeprefix(f"{SCHEMA}.")
 
 
 def _of_subjects(tables: Mapping[str, list[str]]) -> list[str]:
@@ -130,7 +142,7 @@ def _resolve(
     found: set[int] = set()
     if _PSEUDONYM.fullmatch(subject):
         rows = connection.execute(
-            f"SELECT DISTINCT subject_id FROM {EARLIER}.pseudonyms WHERE pseudonym = ?", [subject]
+            f"SELECT DISTINCT subject_id FROM {EARLIER}.{_PSEUDONYMS} WHERE pseudonym = ?", [subject]
         ).fetchall()
         found |= {int(row[0]) for row in rows}
     if _NUMBER.fullmatch(subject) and -(2**63) <= int(subject) < 2**63:
@@ -153,9 +165,9 @@ def _resolve(
 
 
 def _count(connection: DuckDBPyConnection, table: str, person: int) -> int:
-    (count,) = connection.execute(
-        f'SELECT count(*) FROM {EARLIER}."{table}" WHERE subject_id = ?', [person]
-    ).fetchall()[0]
+    (count,) = connection.execute(f"SELECT count(*) FROM {EARLIER}.{table} WHERE subject_id = ?", [person]).fetchall()[
+        0
+    ]
     return int(count)
 
 
@@ -176,10 +188,10 @@ def _pseudonyms(connection: DuckDBPyConnection, person: int) -> frozenset[str]:
     found = {
         str(row[0])
         for row in connection.execute(
-            f"SELECT DISTINCT pseudonym FROM {EARLIER}.pseudonyms WHERE subject_id = ?", [person]
+            f"SELECT DISTINCT pseudonym FROM {EARLIER}.{_PSEUDONYMS} WHERE subject_id = ?", [person]
         ).fetchall()
     }
-    salts = connection.execute(f"SELECT secret FROM {EARLIER}.secrets WHERE name = ?", [SALT]).fetchall()
+    salts = connection.execute(f"SELECT secret FROM {EARLIER}.{_SECRETS} WHERE name = ?", [SALT]).fetchall()
     for (salt,) in salts:
         found |= set(pseudonyms(bytes(salt), np.array([person], dtype=np.int64)))
     return frozenset(found)
@@ -191,16 +203,16 @@ def _runs_of(connection: DuckDBPyConnection, tables: Mapping[str, list[str]], pe
     for table in _of_subjects(tables):
         if "run_id" in tables[table]:
             rows = connection.execute(
-                f'SELECT DISTINCT run_id FROM {EARLIER}."{table}" WHERE subject_id = ?', [person]
+                f"SELECT DISTINCT run_id FROM {EARLIER}.{table} WHERE subject_id = ?", [person]
             ).fetchall()
             found |= {str(row[0]) for row in rows}
     return sorted(found)
 
 
 _THEIR_IMAGES: Final = f"""
-    SELECT name FROM {EARLIER}.evidence WHERE subject_id = $person AND kind = 'image'
-    UNION SELECT image_id FROM {EARLIER}.findings WHERE subject_id = $person
-    UNION SELECT row_key FROM {EARLIER}.rejects WHERE subject_id = $person AND source = 'images'
+    SELECT name FROM {EARLIER}.{SCHEMA}.evidence WHERE subject_id = $person AND kind = 'image'
+    UNION SELECT image_id FROM {EARLIER}.{SCHEMA}.findings WHERE subject_id = $person
+    UNION SELECT row_key FROM {EARLIER}.main.rejects WHERE subject_id = $person AND source = 'images'
 """
 
 
@@ -208,15 +220,15 @@ def _copy_without(connection: DuckDBPyConnection, table: str, columns: list[str]
     """Copy the other people's rows of one table; returns how many were left behind."""
     if "subject_id" not in columns:
         theirs, values = "false", dict[str, object]()
-    elif table == "rejects":
+    elif table == _place("main", "rejects"):
         # A row that belongs to nobody may still name one of their images.
         theirs = f"subject_id = $person OR (subject_id IS NULL AND source = 'images' AND row_key IN ({_THEIR_IMAGES}))"
         values = {"person": person}
     else:
         theirs, values = "subject_id = $person", {"person": person}
-    connection.execute(f'INSERT INTO "{table}" SELECT * FROM {EARLIER}."{table}" WHERE ({theirs}) IS NOT TRUE', values)
-    (before,) = connection.execute(f'SELECT count(*) FROM {EARLIER}."{table}"').fetchall()[0]
-    (after,) = connection.execute(f'SELECT count(*) FROM "{table}"').fetchall()[0]
+    connection.execute(f"INSERT INTO {table} SELECT * FROM {EARLIER}.{table} WHERE ({theirs}) IS NOT TRUE", values)
+    (before,) = connection.execute(f"SELECT count(*) FROM {EARLIER}.{table}").fetchall()[0]
+    (after,) = connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0]
     return int(before) - int(after)
 
 
@@ -226,5 +238,5 @@ def _correct(connection: DuckDBPyConnection, run_id: str) -> None:
     named = ", ".join(f'"{name}" = ${name}' for name in counts)
     connection.execute(
         f"UPDATE runs SET {named}, content_digest = $digest, forgotten = forgotten + 1 WHERE run_id = $run",
-        {**counts, "digest": stored_content(connection, "run_id = $run", {"run": run_id}).digest, "run": run_id},
+        {**counts, "digest": stored_content(connection, Rows(run_id).of("risk_scores")).digest, "run": run_id},
     )

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from duckdb import DuckDBPyConnection
 
-from riskpred.score.verify import pair_counts
+from riskpred.score.layout import SCHEMA, STANDING
+from riskpred.score.verify import status_counts
 
 if TYPE_CHECKING:
     from riskpred.config.night import Gates
@@ -12,19 +13,22 @@ if TYPE_CHECKING:
 _LEAST = 20
 """Subjects below which a share says nothing: one of ten people is not an alarm."""
 
-_SHIFTED = """
-    WITH longest AS (
-        SELECT outcome, max(horizon_years) AS horizon_years FROM risk_scores WHERE run_id = $run GROUP BY outcome
+_SHIFTED = f"""
+    WITH computed AS (
+        SELECT r.subject_id, r.outcome, r.horizon_years, r.risk
+        FROM {STANDING} n JOIN {SCHEMA}.risk_scores r USING (subject_id, computation)
+        WHERE n.run_id = $run AND NOT n.carried
+    ), longest AS (
+        SELECT outcome, max(horizon_years) AS horizon_years FROM computed GROUP BY outcome
     ), both_nights AS (
         SELECT s.subject_id, max(abs(s.risk - b.risk)) * 100 AS moved
-        FROM risk_scores s JOIN longest USING (outcome, horizon_years)
+        FROM computed s JOIN longest USING (outcome, horizon_years)
         JOIN risk_scores b ON b.run_id = $before AND b.subject_id = s.subject_id AND b.outcome = s.outcome
             AND b.horizon_years = s.horizon_years
-        WHERE s.run_id = $run AND NOT s.carried GROUP BY s.subject_id
+        GROUP BY s.subject_id
     )
-    SELECT count(*) FILTER (moved > $points), (
-        SELECT count(DISTINCT s.subject_id) FROM risk_scores s
-        WHERE s.run_id = $run AND (s.carried OR s.subject_id IN (SELECT subject_id FROM both_nights))
+    SELECT count(*) FILTER (moved > $points), count(*) + (
+        SELECT count(DISTINCT subject_id) FROM eligibility WHERE run_id = $run AND status = 'carried'
     ) FROM both_nights
 """
 
@@ -37,9 +41,9 @@ def refusals(connection: DuckDBPyConnection, run_id: str, before: str | None, ga
 
     Args: before: run_id of that night, None = there is none.
     """
-    counts = pair_counts(connection, run_id)
+    counts = status_counts(connection, run_id)
     found = []
-    eligible, rejected = counts["eligible_pairs"], counts["rejected_pairs"]
+    eligible, rejected = sum(counts.values()) - counts["out_of_scope"], counts["rejected"]
     if eligible >= _LEAST and rejected > gates.max_rejected_share * eligible:
         found.append(
             f"{rejected:,} of {eligible:,} eligible pairs got no risk "

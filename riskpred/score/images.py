@@ -15,7 +15,6 @@ from riskpred.imaging.decode import DecodePool, Wanted
 from riskpred.imaging.paths import ImageProblem
 from riskpred.imaging.prepare import Prepared
 from riskpred.imaging.versions import decoder_version
-from riskpred.model.bundle import Bundle
 from riskpred.model.image_fast import BLOCK, FastImages, NumericPath, encoder_hash, fast_images
 from riskpred.model.risk import RiskModel
 from riskpred.model.tensors import image_moments
@@ -151,12 +150,6 @@ class CachedImages:
             self._cache.learn(self._encoder, row, content, result)
 
 
-def images_path(bundle: Bundle, permitted: str) -> str:
-    """The numeric path that a night with this bundle takes on this machine, where the card permits `permitted`."""
-    with NightImages(bundle.model, None, "bf16" if permitted == "bf16" else "fp32", workers=0) as images:
-        return images.numeric_path
-
-
 class NightImages:
     """The image modalities of a night: `sources` for `features.build`, closed (and the cache written) with the block.
 
@@ -192,14 +185,10 @@ class NightImages:
         self.close()
 
     @property
-    def numeric_path(self) -> NumericPath:
-        """bf16 where any modality's encoders run in it."""
-        return "bf16" if any(fast.numeric_path == "bf16" for fast in self.fast.values()) else "fp32"
-
-    @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences for the log: what the encoders run on, and what was wrong with the cache."""
-        said = dict.fromkeys(fast.note for fast in self.fast.values())
+        """Sentences for the log: what encoders that had anything to do run on, and what was wrong with the cache."""
+        busy = [name for name, source in self.sources.items() if source.counts.decoded > source.counts.rejected]
+        said = dict.fromkeys(self.fast[name].note for name in busy)
         return (*said, *(self._cache.notes if self._cache is not None else ()))
 
     @property

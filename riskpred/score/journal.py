@@ -19,7 +19,7 @@ EVENTS: Final[Mapping[str, frozenset[str]]] = {
         (
             "night_planned",
             "as_of numeric_path bundle_name bundle_version bundle_sha256 warehouse_digest promoted rescore",
-            "subjects to_compute carried parts resumed workers took_over",
+            "subjects to_compute carried parts resumed engine workers took_over",
         ),
         ("part_done", "kind part parts subjects rejects", "seconds subjects_per_second"),
         ("gate", "gate passed limit", "rejected_share shifted_share subjects"),

@@ -96,7 +96,8 @@ def open_scores(scores: Path) -> DuckDBPyConnection:
     try:
         found: dict[str, dict[str, str]] = {}
         for table, column, kind in connection.execute(
-            "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE database_name = current_database()"
+            "SELECT table_name, column_name, data_type FROM duckdb_columns() "
+            "WHERE database_name = current_database() AND schema_name = 'main'"
         ).fetchall():
             found.setdefault(table, {})[column] = kind
         for table in ("runs", "risk_scores", "drift"):

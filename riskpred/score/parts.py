@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from riskpred.records.schema import table_schema
+from riskpred.score.layout import computed_schema
 
 _PLAN: Final = "plan.json"
 _META: Final = "part.json"
@@ -119,7 +119,7 @@ class PartWriter:
 
     def append(self, table: str, rows: pa.Table) -> None:
         """Add rows that have the table's columns; texts may be dictionaries, the same in all rows of a part."""
-        assert rows.schema.names == table_schema("scores", table).names, table
+        assert rows.schema.names == computed_schema(table).names, table
         if not rows.num_rows:
             return
         if table not in self._open:

@@ -13,11 +13,11 @@ from riskpred.config.night import NightConfig
 from riskpred.errors import OutputError
 from riskpred.features.fits import check_fits
 from riskpred.model.bundle import load_bundle
-from riskpred.model.paths import permitted_path
+from riskpred.model.image_fast import image_path
+from riskpred.model.paths import FP32, chosen_path
 from riskpred.records.shards import Shard
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.carry import Standing, standing
-from riskpred.score.images import images_path
 from riskpred.score.plan import Night, plan_night
 from riskpred.score.promotion import Promotion, judge_promotion
 from riskpred.score.ray_engine import refuse_engine
@@ -90,8 +90,8 @@ def prepare(source: Warehouse, request: Request, say: Callable[[str], None]) -> 
     """Plan the night.
 
     Args: say: receives what an operator should know, in sentences.
-    Raises: BundleError (does not fit the warehouse, no passed evaluation), OutputError (`into` is no scores file),
-        UsageError (an engine that is not there, or cannot read this warehouse).
+    Raises: BundleError (does not fit the warehouse, no passed evaluation, a numeric path not permitted), OutputError
+        (`into` is no scores file), UsageError (an engine that is not there, or cannot read this warehouse).
     """
     settings = request.settings
     if request.engine == "ray":
@@ -101,13 +101,18 @@ def prepare(source: Warehouse, request: Request, say: Callable[[str], None]) -> 
     promotion = judge_promotion(bundle, settings.promotion, request.force, source.site)
     if promotion.forced:
         say(promotion.text)
-    path = images_path(bundle, permitted_path(bundle, settings.numeric_path))
-    night = plan_night(source, bundle, request.as_of, path, settings.max_score_age_days)
+    chosen = chosen_path(bundle, settings.numeric_path, image_path)
+    night = plan_night(source, bundle, request.as_of, chosen.path, settings.max_score_age_days)
     subject_id, digest = source.subject_digests()
-    found = standing(request.into, night, subject_id, digest)
-    if request.rescore:
-        found = Standing(found.run_id, np.empty(0, dtype=np.int64), found.nights)
+    found = standing(request.into, night, subject_id, digest, request.rescore)
+    if found.damaged:
+        say(
+            f"{request.into}: the risks of the night {found.damaged} are no longer those that it published "
+            "(runs.content_digest): nobody is carried from it, everyone is computed anew"
+        )
     to_compute = without(subject_id, found.subject_id)
+    if chosen.said and (len(to_compute) or chosen.path == FP32):
+        say(chosen.said)
     shards = source.shards if source.contents == "kept" else ()
     return Prepared(night, bundle, promotion, found, len(subject_id), to_compute, shards)
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from riskpred import __version__
 from riskpred.errors import RiskpredError
-from riskpred.model.image_fast import NumericPath
+from riskpred.model.image_fast import NumericPath, image_path
+from riskpred.model.paths import chosen_path
 from riskpred.model.threads import one_thread
 from riskpred.score.compute import Common, Task
 from riskpred.score.image_cache import Luggage, News
@@ -125,8 +126,9 @@ class RayWorker:
             path: NumericPath = "bf16" if night.numeric_path == "bf16" else "fp32"
             self._images = NightImages(self._worker.bundle.model, None, path, self._decoders)
             self._for_life.callback(self._images.close)
-            if self._images.numeric_path != path:
-                return f"images cannot be encoded in {path}."
+        bundle = self._worker.bundle
+        if chosen_path(bundle, night.numeric_path, image_path).path != night.numeric_path:
+            return f"its encoders do not run in {night.numeric_path} as the bundle's card has it."
         return None
 
 

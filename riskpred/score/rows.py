@@ -11,17 +11,17 @@ from riskpred.features.batch import STATUSES, FeatureBatch, InputReject, Receipt
 from riskpred.features.receipts import input_hashes
 from riskpred.model.scope import FLAGS
 from riskpred.records.chunk import DAY_US, STATIC
-from riskpred.records.schema import table_schema
 from riskpred.score.assess import Assessed
 from riskpred.score.chunk import PAIR_REASONS, PAIR_STATUSES
+from riskpred.score.layout import computed_schema
 from riskpred.score.plan import Night
 
 Target = tuple[str, float]
 
 
 def _table(name: str, columns: dict[str, object]) -> pa.Table:
-    """Arrow table in the schema's order; a column that is an Arrow dictionary of texts stays one."""
-    schema = table_schema("scores", name).arrow()
+    """Arrow table as a part holds it; a column that is an Arrow dictionary of texts stays one."""
+    schema = computed_schema(name).arrow()
     return pa.table({f.name: _column(columns[f.name], f.type) for f in schema})
 
 
@@ -38,7 +38,6 @@ def _times(time: NDArray[np.int64]) -> pa.Array:
 
 
 def risk_rows(
-    night: Night,
     targets: Sequence[Target],
     batch: FeatureBatch,
     assessed: Assessed,
@@ -54,7 +53,6 @@ def risk_rows(
     return _table(
         "risk_scores",
         {
-            "run_id": constant(night.run_id, len(row)),
             "subject_id": batch.subject_id[row],
             "outcome": one_of(target, [outcome for outcome, _ in targets]),
             "horizon_years": np.array([horizon for _, horizon in targets])[target],
@@ -66,17 +64,16 @@ def risk_rows(
             "reference_group": constant(reference_group, len(row)),
             "percentile": assessed.percentile[row, target],
             "scored_at": _times(np.full(len(row), scored_at)),
-            "carried": np.zeros(len(row), dtype=bool),
             "scope_flags": pa.ListArray.from_arrays(
                 pa.array(offsets, pa.int32()),
                 pa.array(np.array(FLAGS, dtype=object)[np.nonzero(flagged)[1]], pa.string()),
             ),
+            "contributions": _lists(assessed.contribution[row, target]),
         },
     )
 
 
 def eligibility_rows(
-    night: Night,
     outcomes: Sequence[str],
     subject_id: NDArray[np.int64],
     prediction_time: NDArray[np.int64],
@@ -93,7 +90,6 @@ def eligibility_rows(
     return _table(
         "eligibility",
         {
-            "run_id": constant(night.run_id, len(subject_id) * wide),
             "subject_id": np.repeat(subject_id, wide),
             "outcome": one_of(np.tile(np.arange(wide), len(subject_id)), outcomes),
             "status": one_of(status.reshape(-1), PAIR_STATUSES),
@@ -105,26 +101,25 @@ def eligibility_rows(
     )
 
 
-def receipt_rows(night: Night, batch: FeatureBatch) -> pa.Table:
+def receipt_rows(batch: FeatureBatch) -> pa.Table:
     """Rows of input_receipts: what each modality of each subject had to work with."""
     hashes, names = input_hashes(batch), list(batch.receipts)
     return pa.concat_tables(
         [
-            _one_modality(night, batch, one_of(np.full(len(batch), m), names), receipt, hashes[name])
+            _one_modality(batch, one_of(np.full(len(batch), m), names), receipt, hashes[name])
             for m, (name, receipt) in enumerate(batch.receipts.items())
         ]
     )
 
 
 def _one_modality(
-    night: Night, batch: FeatureBatch, modality: pa.DictionaryArray, receipt: Receipt, hashes: NDArray[np.bytes_]
+    batch: FeatureBatch, modality: pa.DictionaryArray, receipt: Receipt, hashes: NDArray[np.bytes_]
 ) -> pa.Table:
     dated = receipt.latest_time != STATIC
     age_days = (batch.prediction_time - np.where(dated, receipt.latest_time, 0)) / DAY_US
     return _table(
         "input_receipts",
         {
-            "run_id": constant(night.run_id, len(batch)),
             "subject_id": batch.subject_id,
             "modality": modality,
             "status": one_of(receipt.code, STATUSES),
@@ -141,6 +136,12 @@ def _one_or_none(place: NDArray[np.int8], vocabulary: Sequence[str | None]) -> p
     """The text at each place of a vocabulary whose first entry is None."""
     texts = [text for text in vocabulary[1:] if text is not None]
     return pa.DictionaryArray.from_arrays(pa.array(place.astype(np.int32) - 1, mask=place == 0), pa.array(texts))
+
+
+def _lists(values: NDArray[np.float64]) -> pa.ListArray:
+    """The rows of a matrix as lists."""
+    rows, wide = values.shape
+    return pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * wide), pa.array(values.reshape(-1)))
 
 
 def _texts(vocabulary: Sequence[str], place: NDArray[np.integer]) -> pa.Array:
@@ -196,9 +197,9 @@ def incomplete_image_rows(night: Night, incomplete: Sequence[tuple[str, int | No
     )
 
 
-def pseudonym_rows(night: Night, subject_id: NDArray[np.int64], names: Sequence[str]) -> pa.Table:
+def pseudonym_rows(subject_id: NDArray[np.int64], names: Sequence[str]) -> pa.Table:
     """Rows of pseudonyms."""
     return _table(
         "pseudonyms",
-        {"run_id": constant(night.run_id, len(subject_id)), "subject_id": subject_id, "pseudonym": list(names)},
+        {"subject_id": subject_id, "pseudonym": list(names)},
     )

@@ -112,12 +112,11 @@ def score(
     with told(request, watch) as teller:
         with (
             said_when_short_of_memory(into),
-            locked(into, "riskpred score") as held,
+            locked(into, "riskpred score", notes) as held,
             said_when_full(into),
             one_thread(),
         ):
             if held.took_over:
-                notes(held.took_over)
                 teller.journal("note", code="lock_taken_over")
             with Warehouse.open(warehouse, image_root) as source:
                 with watch("plan"):
@@ -271,6 +270,8 @@ class _Night:
         finished = parts.finished(tasks[0].kind) if tasks else {}
         missing = [task for task in tasks if task.number not in finished]
         total = sum(len(task.subjects) for task in tasks)
+        if not total:
+            return 0
         there = total - sum(len(task.subjects) for task in missing)
         if there:
             self._notes(f"{stage}: {there:,} of {total:,} subjects are in finished parts of an interrupted run")

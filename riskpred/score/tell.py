@@ -30,7 +30,7 @@ class Teller:
 
     def planned(self, prepared: "Prepared", parts: int, resumed: int) -> None:
         night, bundle = prepared.night, prepared.bundle
-        promoted = prepared.promotion
+        promoted, settings = prepared.promotion, self._request.settings
         self.journal.bind(night.run_id)
         self._as_of = night.as_of / 1e6
         self._info = {
@@ -54,7 +54,9 @@ class Teller:
             carried=len(prepared.standing.subject_id),
             parts=parts,
             resumed=resumed,
-            workers=self._request.settings.worker_count,
+            engine=self._request.engine,
+            # How many a cluster has room for is known when the first part is asked for.
+            workers=settings.worker_count if self._request.engine == "local" else settings.workers,
         )
 
     def part_done(self, kind: str, done: int, parts: int, subjects: int) -> None:

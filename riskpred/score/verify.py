@@ -10,8 +10,12 @@ from duckdb import DuckDBPyConnection
 
 from riskpred.records.schema import table_schema
 from riskpred.score.content import Content, stored_content
+from riskpred.score.layout import COMPUTATIONS, STANDING, Rows
 
 _FINITE = ("risk", "risk_low", "risk_high", "reference_risk", "percentile")
+
+_TOLERANCE: Final = 0.001
+"""Risk points by which contributions may miss risk - reference_risk."""
 
 _RANGES: Final = {
     "a risk that is NaN or infinite": "NOT (" + " AND ".join(f"isfinite({column})" for column in _FINITE) + ")",
@@ -21,74 +25,104 @@ _RANGES: Final = {
     "a reference risk or percentile outside 0 to 1": (
         "NOT (reference_risk BETWEEN 0 AND 1 AND percentile BETWEEN 0 AND 1)"
     ),
+    "a risk without a contribution of each modality": "len(contributions) IS DISTINCT FROM len(modalities)",
+    "a contribution that is NaN or infinite": "NOT isfinite(list_sum(contributions))",
+    "contributions that do not sum to risk - reference_risk": (
+        f"abs(list_sum(contributions) - 100 * (risk - reference_risk)) > {_TOLERANCE}"
+    ),
 }
 
-_TOLERANCE: Final = 0.001
-"""Risk points by which contributions may miss risk - reference_risk."""
 
-# A pseudo-random weight from 1 to 2 of each risk: if weighted sums agree, so does every one of them.
-_WEIGHT = "(1 + (hash(subject_id) % 1024)::DOUBLE / 1024)"
+def verify_night(
+    connection: DuckDBPyConnection, run_id: str, computation: int | None, computed: Content, carried: Content
+) -> Content:
+    """Raise AssertionError when a stored row of the night breaks a promise: it must not be published.
 
-_FEATURE_SUMS: Final = """
-    SELECT count(*) FROM (
-        SELECT subject_id, outcome, horizon_years, sum(contribution) AS total
-        FROM explanations WHERE run_id = $run AND level = 'feature' GROUP BY ALL
-    ) e LEFT JOIN (SELECT * FROM risk_scores WHERE run_id = $run) s USING (subject_id, outcome, horizon_years)
-    WHERE s.risk IS NULL OR abs(e.total - 100 * (s.risk - s.reference_risk)) > $tolerance
-"""
+    Every risk is read, and must be one that was computed or carried. What was carried was checked in the night that
+    computed it; its rows are the same if their digest is, so that the other checks are of tonight's rows alone.
 
-
-def verify_rows(connection: DuckDBPyConnection, run_id: str, expected: Content | None = None) -> Content:
-    """Raise AssertionError when a stored row of the run breaks a promise: the night must not be published.
-
-    Args:
-        expected: digest of what was computed and carried; None = any (later reasons leave the risks as they are).
-
+    Args: computation: tonight's, None = nobody was computed.   computed, carried: digests of what must be stored.
     Returns: digest of the stored risks.
     """
-    run: dict[str, object] = {"run": run_id}
-    broken = _ranges(connection, run) + _keys(connection, run) + _contributions(connection, run)
-    content = stored_content(connection, "run_id = $run", run)
+    broken = _everyone(connection, run_id)
+    if computation is not None:
+        broken += _rows(connection, Rows(computation=computation))
+    content = stored_content(connection, Rows(run_id).of("risk_scores"))
+    expected = computed + carried
+    if (content.rows, content.digest) != (expected.rows, expected.digest):
+        broken.append(f"content_digest is not that of the {expected.rows:,} rows computed and carried")
+    return _judged(run_id, content, broken)
+
+
+def verify_rows(connection: DuckDBPyConnection, run_id: str) -> Content:
+    """Check every row of a night, carried or not; for a change that leaves its risks as they are.
+
+    Raises: AssertionError, when one breaks a promise. Returns: digest of the stored risks.
+    """
+    broken = _everyone(connection, run_id) + _rows(connection, Rows(run_id))
+    return _judged(run_id, stored_content(connection, Rows(run_id).of("risk_scores")), broken)
+
+
+def _judged(run_id: str, content: Content, broken: list[str]) -> Content:
     if content.falling:
         broken.append(f"a risk that falls with the horizon ({content.falling:,})")
-    if expected is not None and (content.rows, content.digest) != (expected.rows, expected.digest):
-        broken.append(f"content_digest is not that of the {expected.rows:,} rows computed and carried")
     if broken:
         raise AssertionError(f"night {run_id} not published: {'; '.join(broken)}")
     return content
 
 
-def _ranges(connection: DuckDBPyConnection, run: dict[str, object]) -> list[str]:
+def _rows(connection: DuckDBPyConnection, rows: Rows) -> list[str]:
+    return (
+        _ranges(connection, rows)
+        + _risk_keys(connection, rows)
+        + _other_keys(connection, rows)
+        + _feature_reasons(connection, rows)
+    )
+
+
+def _everyone(connection: DuckDBPyConnection, run_id: str) -> list[str]:
+    """Every subject of the night once, with a pseudonym and with a pair for every outcome."""
+    broken, rows = [], Rows(run_id)
+    count, distinct, keys = connection.execute(
+        f"SELECT count(*), count(DISTINCT subject_id), sum(hash(subject_id)) FROM {STANDING} WHERE run_id = ?", [run_id]
+    ).fetchall()[0]
+    if count != distinct:
+        broken.append(f"a subject that stands twice in a night ({count - distinct:,})")
+    named = connection.execute(f"SELECT count(*), sum(hash(subject_id)) FROM {rows.of('pseudonyms')}").fetchall()[0]
+    if named != (count, keys):
+        broken.append(f"a key twice in pseudonyms, or a subject without one ({abs(named[0] - count):,})")
+    pairs = connection.execute(
+        f"SELECT outcome, count(*), sum(hash(subject_id)) FROM {rows.of('eligibility')} GROUP BY outcome"
+    ).fetchall()
+    if any(found[1:] != (count, keys) for found in pairs):
+        broken.append("a key twice in eligibility, or a subject without its pair")
+    return broken
+
+
+def _ranges(connection: DuckDBPyConnection, rows: Rows) -> list[str]:
     columns = ", ".join(f"count(*) FILTER ({condition})" for condition in _RANGES.values())
-    counts = connection.execute(f"SELECT {columns} FROM risk_scores WHERE run_id = $run", run).fetchall()[0]
+    counts = connection.execute(
+        f"SELECT {columns} FROM {rows.of('risk_scores')} LEFT JOIN {COMPUTATIONS} USING (computation)"
+    ).fetchall()[0]
     return [f"{what} ({count:,})" for what, count in zip(_RANGES, counts, strict=True) if count]
 
 
-def _keys(connection: DuckDBPyConnection, run: dict[str, object]) -> list[str]:
-    """Every (subject, outcome) once in eligibility; its risks at every horizon of the outcome, or at none."""
+def _risk_keys(connection: DuckDBPyConnection, rows: Rows) -> list[str]:
+    """A scored pair has its risks at every horizon of the outcome, any other pair none."""
     broken = []
-    outcomes = connection.execute(
-        """
-        SELECT outcome, count(*), sum(hash(subject_id)), count(*) FILTER (status IN ('scored', 'carried')),
-               sum(hash(subject_id)) FILTER (status IN ('scored', 'carried'))
-        FROM eligibility WHERE run_id = $run GROUP BY outcome
-        """,
-        run,
-    ).fetchall()
-    everyone = connection.execute(
-        "SELECT count(*), sum(hash(subject_id)), count(DISTINCT subject_id) FROM pseudonyms WHERE run_id = $run", run
-    ).fetchall()[0]
-    if everyone[0] != everyone[2]:
-        broken.append(f"a key twice in pseudonyms ({everyone[0] - everyone[2]:,})")
-    if any(found[1:3] != everyone[:2] for found in outcomes):
-        broken.append("a key twice in eligibility, or a subject without its pair")
-    scored = {found[0]: found[3:] for found in outcomes}
+    scored = {
+        outcome: (count, keys)
+        for outcome, count, keys in connection.execute(
+            f"""
+            SELECT outcome, count(*) FILTER (status = 'scored'), sum(hash(subject_id)) FILTER (status = 'scored')
+            FROM {rows.of("eligibility")} GROUP BY outcome
+            """
+        ).fetchall()
+    }
     risks = {
         found[:2]: found[2:]
         for found in connection.execute(
-            "SELECT outcome, horizon_years, count(*), sum(hash(subject_id)) "
-            "FROM risk_scores WHERE run_id = $run GROUP BY ALL",
-            run,
+            f"SELECT outcome, horizon_years, count(*), sum(hash(subject_id)) FROM {rows.of('risk_scores')} GROUP BY ALL"
         ).fetchall()
     }
     for (outcome, _), (count, keys) in risks.items():
@@ -100,95 +134,66 @@ def _keys(connection: DuckDBPyConnection, run: dict[str, object]) -> list[str]:
     without = sum(count for outcome, (count, _) in scored.items() if count and outcome not in {o for o, _ in risks})
     if without:
         broken.append(f"a scored pair without its risks ({without:,})")
-    return broken + _modality_keys(connection, run, risks) + _other_keys(connection, run)
+    return broken
 
 
-def _modality_keys(
-    connection: DuckDBPyConnection, run: dict[str, object], risks: dict[tuple[object, ...], tuple[object, ...]]
-) -> list[str]:
-    """Every risk has one row of level "modality" per modality."""
-    reasons = connection.execute(
-        "SELECT modality, outcome, horizon_years, count(*), sum(hash(subject_id)) FROM explanations "
-        "WHERE run_id = $run AND level = 'modality' GROUP BY ALL",
-        run,
-    ).fetchall()
-    modalities = {found[0] for found in reasons}
-    found = {found[:3]: found[3:] for found in reasons}
-    wrong = sum(
-        found.get((modality, *target)) != counted
-        for target, counted in risks.items()
-        for modality in (modalities or {None})
-    )
-    return [f"risks without modality reasons, or such reasons twice ({wrong:,} targets)"] if wrong else []
-
-
-def _other_keys(connection: DuckDBPyConnection, run: dict[str, object]) -> list[str]:
+def _other_keys(connection: DuckDBPyConnection, rows: Rows) -> list[str]:
     broken = []
-    for table, where in (("input_receipts", ""), ("explanations", "AND level = 'feature'"), ("findings", "")):
-        key = [f'"{name}"' for name in table_schema("scores", table).key]
+    for table in ("input_receipts", "explanations", "findings"):
+        key = [f'"{name}"' for name in table_schema("scores", table).key if name != "run_id"]
         count, distinct = connection.execute(
-            f'SELECT count(*), count(DISTINCT hash({", ".join(key)})) FROM "{table}" WHERE run_id = $run {where}', run
+            f"SELECT count(*), count(DISTINCT hash({', '.join(key)})) FROM {rows.of(table)}"
         ).fetchall()[0]
         if count != distinct:
             broken.append(f"a key twice in {table} ({count - distinct:,})")
     return broken
 
 
-def _contributions(connection: DuckDBPyConnection, run: dict[str, object]) -> list[str]:
-    """Modality reasons and feature reasons each add up to risk - reference_risk, in risk points."""
-    broken = []
-    infinite = connection.execute(
-        "SELECT count(*) FILTER (NOT isfinite(contribution)) FROM explanations WHERE run_id = $run", run
-    ).fetchall()[0][0]
+def _feature_reasons(connection: DuckDBPyConnection, rows: Rows) -> list[str]:
+    """The reasons of each explained risk add up to risk - reference_risk, in risk points."""
+    infinite, wrong = connection.execute(
+        f"""
+        WITH told AS (
+            SELECT subject_id, outcome, horizon_years, sum(contribution) AS total,
+                   count(*) FILTER (NOT isfinite(contribution)) AS infinite
+            FROM {rows.of("explanations")} WHERE level = 'feature' GROUP BY ALL
+        )
+        SELECT coalesce(sum(infinite), 0), count(*) FILTER (
+            s.risk IS NULL OR abs(total - 100 * (s.risk - s.reference_risk)) > {_TOLERANCE}
+        ) FROM told LEFT JOIN {rows.of("risk_scores")} s USING (subject_id, outcome, horizon_years)
+        """
+    ).fetchall()[0]
     if infinite:
         return [f"a contribution that is NaN or infinite ({infinite:,})"]
-    told, wanted = (
-        {
-            tuple(target): total
-            for *target, total in connection.execute(
-                f"SELECT outcome, horizon_years, sum({_WEIGHT} * {number}) FROM {table} "
-                f"WHERE run_id = $run {where} GROUP BY ALL",
-                run,
-            ).fetchall()
-        }
-        for table, number, where in (
-            ("explanations", "contribution", "AND level = 'modality'"),
-            ("risk_scores", "100 * (risk - reference_risk)", ""),
-        )
-    )
-    # No risk may miss by more than the tolerance; honest ones miss by rounding alone, so that their sum may not either.
-    wrong = sum(not abs(told.get(target, 0.0) - total) <= _TOLERANCE for target, total in wanted.items())
-    if wrong:
-        broken.append(f"contributions that do not sum to risk - reference_risk ({wrong:,} targets)")
-    features = connection.execute(_FEATURE_SUMS, {**run, "tolerance": _TOLERANCE}).fetchall()[0][0]
-    if features:
-        broken.append(f"feature contributions that do not sum to risk - reference_risk ({features:,})")
-    return broken
+    return [f"feature contributions that do not sum to risk - reference_risk ({wrong:,})"] if wrong else []
 
 
 def pair_counts(connection: DuckDBPyConnection, run_id: str) -> dict[str, int]:
     """Counts of the ledger, from the stored rows: subjects, pairs by status, rows of risk_scores."""
-    by_status = dict(
-        connection.execute(
-            "SELECT status, count(*) FROM eligibility WHERE run_id = $run GROUP BY status", {"run": run_id}
-        ).fetchall()
-    )
-    subjects = connection.execute(
-        "SELECT count(DISTINCT subject_id) FROM eligibility WHERE run_id = $run", {"run": run_id}
-    ).fetchall()[0][0]
-    rows = connection.execute("SELECT count(*) FROM risk_scores WHERE run_id = $run", {"run": run_id}).fetchall()[0][0]
-    scored, carried, rejected, outside = (
-        by_status.pop(status, 0) for status in ("scored", "carried", "rejected", "out_of_scope")
-    )
-    assert not by_status, "a status that the ledger does not know"
-    eligible = scored + carried + rejected
+    rows = Rows(run_id)
+    by_status = status_counts(connection, run_id)
+    (subjects,) = connection.execute(f"SELECT count(*) FROM {STANDING} WHERE run_id = ?", [run_id]).fetchall()[0]
+    (risks,) = connection.execute(f"SELECT count(*) FROM {rows.of('risk_scores')}").fetchall()[0]
+    eligible = sum(by_status.values()) - by_status["out_of_scope"]
     return {
         "subjects": subjects,
-        "considered_pairs": eligible + outside,
+        "considered_pairs": sum(by_status.values()),
         "eligible_pairs": eligible,
-        "scored_pairs": scored,
-        "carried_pairs": carried,
-        "rejected_pairs": rejected,
-        "out_of_scope_pairs": outside,
-        "risk_rows": rows,
+        "scored_pairs": by_status["scored"],
+        "carried_pairs": by_status["carried"],
+        "rejected_pairs": by_status["rejected"],
+        "out_of_scope_pairs": by_status["out_of_scope"],
+        "risk_rows": risks,
     }
+
+
+def status_counts(connection: DuckDBPyConnection, run_id: str) -> dict[str, int]:
+    """Pairs of a night by status."""
+    counts = dict.fromkeys(("scored", "carried", "rejected", "out_of_scope"), 0)
+    found = dict(
+        connection.execute(
+            "SELECT status, count(*) FROM eligibility WHERE run_id = ? GROUP BY status", [run_id]
+        ).fetchall()
+    )
+    assert found.keys() <= counts.keys(), "a status that the ledger does not know"
+    return counts | found

@@ -7,6 +7,8 @@ from typing import Final
 
 from duckdb import DuckDBPyConnection
 
+from riskpred.score.layout import create_table_views
+
 
 def nights() -> str:
     """SQL of the published nights, age 1 = the newest: a subquery with run_id and age."""
@@ -58,6 +60,7 @@ threshold. `top_reasons` reads feature reasons where the subject has them, modal
 
 
 def create_views(connection: DuckDBPyConnection) -> None:
-    """Create or replace every view."""
+    """Create or replace every view, those that stand for tables included."""
+    create_table_views(connection)
     for name, select in VIEWS.items():
         connection.execute(f"CREATE OR REPLACE VIEW {name} AS {select}")

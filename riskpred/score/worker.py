@@ -16,7 +16,7 @@ from riskpred.score.compute import Common, Maker, Task
 if TYPE_CHECKING:
     from riskpred.model.bundle import Bundle
 
-_MEGABYTES = 96
+MEGABYTES = 96
 """What DuckDB may keep of a warehouse that is read in subject order."""
 
 OnDone = Callable[[int, bool], None]
@@ -87,7 +87,7 @@ class Worker:
                 wanted="the same records from the first part to the last",
                 do="run again: the night is then planned from what is there now",
             )
-        source.hold_little(_MEGABYTES)
+        source.hold_little(MEGABYTES)
         self._source, self._shards = source, shards
         return source
 

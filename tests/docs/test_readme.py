@@ -12,6 +12,7 @@ from riskpred.cli.app import app
 from riskpred.config.night import NightConfig
 from riskpred.records.schema import Where, markdown, table_schema, tables
 from riskpred.score.image_cache import cache_path
+from riskpred.score.layout import create_tables
 from riskpred.score.parts import parts_folder
 from riskpred.score.views import create_views
 
@@ -78,8 +79,7 @@ def test_the_query_runs_and_has_the_columns_shown() -> None:
     found = re.search(r"```sql\n(.*?)```\n+```\n.*?\n│(.*?)│\n", README.read_text(encoding="utf-8"), re.S)
     assert found
     with duckdb.connect() as scores:
-        for table in tables("scores"):
-            scores.execute(table_schema("scores", table).ddl())
+        create_tables(scores)
         create_views(scores)
         columns = scores.sql(found.group(1)).columns
     assert columns == [name.strip() for name in found.group(2).split("│")]

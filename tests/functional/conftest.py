@@ -4,6 +4,7 @@
 known at once. Older people and those with higher pressure fall ill sooner, so that a fit has something to find.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -127,6 +128,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     run_ingest(str(made.study), made.source, made.warehouse)
     fit(str(made.study), made.warehouse, made.bundle, seed=1)
     return made
+
+
+@pytest.fixture(scope="module")
+def few_draws() -> Iterator[None]:
+    """Intervals of 20 resamples, not 200, which are most of the time of an evaluation; how many there are and what they
+    cover is asked in tests/unit/evaluate."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("riskpred.evaluate.intervals.RESAMPLES", 20)
+        patch.setattr("riskpred.evaluate.intervals._FEWEST", 20)
+        yield
 
 
 def write_source(folder: Path, people: int = PEOPLE, seed: int = 5) -> None:

@@ -12,6 +12,8 @@ import pytest
 from riskpred.cli import main
 from riskpred.model.bundle import load_bundle
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 
 @pytest.fixture(scope="module")
 def elsewhere(tiny, tmp_path_factory) -> Path:

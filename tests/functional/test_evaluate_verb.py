@@ -16,6 +16,8 @@ from riskpred.model.bundle import load_bundle
 from riskpred.model.predictions import joined
 from riskpred.records.warehouse import Warehouse
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 
 @pytest.fixture(scope="module")
 def printed(tiny, tmp_path_factory):

@@ -13,6 +13,8 @@ from riskpred.errors import BundleError
 from riskpred.model.bundle import load_bundle
 from riskpred.score.promotion import judge_promotion
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 
 @pytest.fixture
 def bundle(tiny, tmp_path: Path) -> Path:

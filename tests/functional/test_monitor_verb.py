@@ -39,12 +39,13 @@ def published(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def changed(published: Path, tmp_path: Path) -> Callable[..., Path]:
-    """changed(sql, ...): a copy of the scores file after these statements."""
+def changed(published: Path, tmp_path: Path, as_tables: Callable[[Path], Path]) -> Callable[..., Path]:
+    """changed(sql, ...): a copy of the scores file, in plain tables, after these statements."""
 
     def change(*statements: str) -> Path:
         copy = tmp_path / "scores.duckdb"
         shutil.copy(published, copy)
+        as_tables(copy)
         with duckdb.connect(str(copy)) as connection:
             for statement in statements:
                 connection.execute(statement)
@@ -241,8 +242,8 @@ def with_drift(scores: Path, tiny: Any, shifted: bool) -> None:
                 assert isinstance(given, TabularInput)
                 higher = TabularInput(given.values + np.array([0, 0, 2], np.float32), given.time)
                 batch = replace(batch, inputs={**batch.inputs, "tabular": higher})
-            connection.register("bins", feature_bin_rows(run, batch, reference))
-            connection.execute("INSERT INTO feature_bins SELECT * FROM bins")
+            connection.register("bins", feature_bin_rows(batch, reference))
+            connection.execute("INSERT INTO feature_bins SELECT ?, * FROM bins", [run])
             found = drift_rows(connection, run, reference, as_of=as_of, bundle_sha256=bundle.sha256, site=source.site)
             connection.register("found", found)
             connection.execute("INSERT INTO drift SELECT * FROM found")

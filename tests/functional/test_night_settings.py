@@ -42,6 +42,7 @@ def test_log_and_metrics_tell_of_a_night_and_never_of_a_patient(
     ledger = json.loads(said.out)
     lines = [json.loads(line) for line in (folder / "night.jsonl").read_text().splitlines()]
     assert [line["event"] for line in lines] == ["night_planned", "part_done", "part_done", "gate", "published"]
+    assert (lines[0]["engine"], lines[0]["workers"] > 0) == ("local", True)
     assert lines[-1]["scored_pairs"] == ledger["scored_pairs"] > 0
     assert lines[-1]["rejects"] == {"file_missing": 1}
     assert {line["run_id"] for line in lines} == {ledger["run_id"]}

@@ -2,11 +2,13 @@
 tests/benchmarks/night on a few hundred people."""
 
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 REPOSITORY = str(Path(__file__).resolve().parents[2])
@@ -27,15 +29,36 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
 
 
 @pytest.fixture(scope="module")
-def two(warm: Warm, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> together.TwoRuns:
+def warehouse(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny one with so few images that one process decodes them: a second loads longer than the night takes."""
+    path = tmp_path_factory.mktemp("few") / "warehouse.duckdb"
+    shutil.copy(tiny.warehouse, path)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("DELETE FROM images WHERE subject_id % 8 > 0")
+        connection.execute("UPDATE ingests SET image_root = ?", [str(tiny.source)])
+        ((left,),) = connection.execute("SELECT count(*) FROM images").fetchall()
+    assert left > 10
+    return path
+
+
+@pytest.fixture(scope="module")
+def two(warm: Warm, warehouse: Path, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> together.TwoRuns:
     """A night begun while another one is held still in its middle; then one after a kill."""
-    return together.two_runs(warm, tiny.warehouse, tiny.bundle, tmp_path_factory.mktemp("two") / "runs", DAYS[1])
+    return together.two_runs(warm, warehouse, tiny.bundle, tmp_path_factory.mktemp("two") / "runs", DAYS[1])
 
 
 def test_a_killed_night_leaves_the_old_or_the_new_one_and_a_rerun_the_same(
-    warm: Warm, tiny: Any, tmp_path: Path
+    warm: Warm, warehouse: Path, tiny: Any, tmp_path: Path
 ) -> None:
-    done = kills.attack(warm, tiny.warehouse, tiny.bundle, tmp_path / "kills", kills=4, publishing=3, days=DAYS)
+    kept: dict[int, kills.Kill] = {}
+    done = kills.attack(
+        *(warm, warehouse, tiny.bundle, tmp_path / "kills"),
+        kills=4,
+        publishing=3,
+        days=DAYS,
+        keep=kept.__setitem__,
+    )
+    assert list(kept.values()) == done, "each is kept as soon as it is made"
     assert {kill.left for kill in done} <= {"old", "new"}
     assert [kill.left for kill in done if kill.moment == "swapped"] == ["new"]
     assert [kill.rerun_code for kill in done] == [0] * 4
@@ -43,9 +66,9 @@ def test_a_killed_night_leaves_the_old_or_the_new_one_and_a_rerun_the_same(
     assert [kill.lying for kill in done] == [()] * 4, "what a killed night left is cleared by the next"
 
 
-def test_a_full_disk_is_exit_15_and_costs_nothing(warm: Warm, tiny: Any, tmp_path: Path) -> None:
+def test_a_full_disk_is_exit_15_and_costs_nothing(warm: Warm, warehouse: Path, tiny: Any, tmp_path: Path) -> None:
     done = disk_full.attack(
-        warm, tiny.warehouse, tiny.bundle, tmp_path / "full", shares=(0.3, 0.97), days=DAYS, mounting=False
+        warm, warehouse, tiny.bundle, tmp_path / "full", shares=(0.3, 0.97), days=DAYS, mounting=False
     )
     assert [one.code for one in done] == [15] * 2
     assert all(one.unchanged for one in done), "yesterday's scores, to the byte"
@@ -75,13 +98,15 @@ def test_a_lock_whose_owner_is_dead_is_taken_over_saying_so(two: together.TwoRun
     assert re.search(r"tak(es|en|ing) over|took over", two.taken_over[1])
 
 
-def test_a_night_whose_log_cannot_be_written_is_published_all_the_same(warm: Warm, tiny: Any, tmp_path: Path) -> None:
-    found = disk_full.log_full(warm, tiny.warehouse, tiny.bundle, tmp_path / "log", DAYS[1])
+def test_a_night_whose_log_cannot_be_written_is_published_all_the_same(
+    warm: Warm, warehouse: Path, tiny: Any, tmp_path: Path
+) -> None:
+    found = disk_full.log_full(warm, warehouse, tiny.bundle, tmp_path / "log", DAYS[1])
     assert found == {"exit_code": 0, "published": True, "whole": True, "lying": []}
 
 
-def test_a_reader_neither_blocks_a_night_nor_sees_it(warm: Warm, tiny: Any, tmp_path: Path) -> None:
-    held = together.held_open(warm, tiny.warehouse, tiny.bundle, tmp_path / "held", DAYS)
+def test_a_reader_neither_blocks_a_night_nor_sees_it(warm: Warm, warehouse: Path, tiny: Any, tmp_path: Path) -> None:
+    held = together.held_open(warm, warehouse, tiny.bundle, tmp_path / "held", DAYS)
     assert held.code == 0
     assert held.snapshot, "a reader that opened yesterday's scores reads them all night"
     assert held.fresh, "the next reader finds the new night"

@@ -19,6 +19,8 @@ from riskpred.records.warehouse import Warehouse
 COPIES = 4
 SITE = "elsewhere"
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 
 @pytest.fixture(scope="module")
 def elsewhere(tiny, tmp_path_factory) -> Path:

@@ -1,6 +1,7 @@
 """The ray engine on two nodes in one machine: an interrupted night, a killed worker and a lost node change no row."""
 
 import importlib.util
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -72,7 +73,8 @@ def shards(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def night(tiny: Any, warehouse: Path, into: Path, **options: Any) -> NightSummary:
-    settings = NightConfig().overridden(explain=5, part_size=PART, workers=options.pop("workers", None))
+    log = {"log_file": str(into.with_suffix(".jsonl"))}
+    settings = NightConfig().overridden(explain=5, part_size=PART, workers=options.pop("workers", None), logs=log)
     return score(warehouse, tiny.bundle, into, settings=settings, force=True, **options)
 
 
@@ -108,6 +110,9 @@ def test_a_killed_worker_and_a_lost_node_cost_no_row_and_give_none_twice(
     )
     found = night(tiny, shards, ray, engine="ray", ray_address=cluster.address, progress=attack)
     assert not attack.left
+    lines = [json.loads(line) for line in ray.with_suffix(".jsonl").read_text().splitlines()]
+    assert [line["engine"] for line in lines if line["event"] == "night_planned"] == ["local", "ray"]
+    assert lines[-1]["event"] == "published"
     assert found.resumed >= 2 * PART, "parts that the local engine finished are used"
     assert any("2 workers were lost" in note for note in found.notes), found.notes
     assert found.ledger["content_digest"] == expected.ledger["content_digest"]

@@ -171,7 +171,7 @@ def test_nothing_of_a_patient_is_said(tiny: Any, tmp_path: Path, capsys: pytest.
     words = ["score", str(warehouse), "--model", str(tiny.bundle), "--into", str(into), "--explain", "2", "--force"]
     assert main(words) == 0
     with duckdb.connect(str(into)) as connection:
-        connection.execute("UPDATE eligibility SET status = 'Mustermann' WHERE subject_id = 5")
+        connection.execute("UPDATE stored.eligibility SET status = 'Mustermann' WHERE subject_id = 5")
     assert main(["explain", str(into), str(warehouse), "--model", str(tiny.bundle), "--subject", "7"]) == 1
     said = capsys.readouterr()
     for secret in ("Mustermann", "7.77", "erika"):

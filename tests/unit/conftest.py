@@ -190,7 +190,7 @@ def random_bundle(small_config: ModelConfig, small_batch: tuple[Any, FeatureBatc
 
 @pytest.fixture(scope="session")
 def bundle_of(small_batch: tuple[Any, FeatureBatch]) -> Callable[[ModelConfig], Bundle]:
-    """The same for a configuration that reads what `small_config` reads; seed 1."""
+    """The same for a configuration that reads what `small_config` reads, or less of it; seed 1."""
     return lambda config: _bundle(config, *small_batch, 1)
 
 
@@ -231,10 +231,12 @@ def _bundle(config: ModelConfig, plan: Any, batch: FeatureBatch, seed: int) -> B
         ),
         ("cardio", "cancer", "low_mood"),
     )
+    plan = replace(plan, modalities={name: plan.modalities[name] for name in config.network.encoders})
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = RiskModel(config.network, plan, layout)
     inputs = model.tensors(batch)
+    assert inputs.keys() == config.network.encoders.keys()
     random = torch.Generator().manual_seed(seed)
 
     def normal(tensor: torch.Tensor, scale: float) -> None:
@@ -249,7 +251,8 @@ def _bundle(config: ModelConfig, plan: Any, batch: FeatureBatch, seed: int) -> B
                 normal(encoder.to_coefficients.weight, 0.3)
                 if name == "tabular":
                     normal(encoder.spline_weight, 0.2)
-            normal(member.joint.outer.weight, 0.3)
+            if member.joint is not None:
+                normal(member.joint.outer.weight, 0.3)
             member.baseline(0).fill_(-3.0)
             member.baseline(1).fill_(-2.0)
         sent = model.encode(inputs)
@@ -260,10 +263,10 @@ def _bundle(config: ModelConfig, plan: Any, batch: FeatureBatch, seed: int) -> B
         }
     model.eval().requires_grad_(False)
     risk, rows = model.predict(batch).risk, len(batch)
-    baseline = {
-        "tabular": inputs["tabular"].values.median(dim=0).values,
-        "series": torch.tensor([130.0, 75.0]),
-        "image": inputs["image"].values[inputs["image"].present].mean(dim=0),
+    baselines = {
+        "tabular": lambda given: given.values.median(dim=0).values,
+        "series": lambda given: torch.tensor([130.0, 75.0]),
+        "image": lambda given: given.values[given.present].mean(dim=0),
     }
     salt = b"salt"
     nothing = np.zeros(rows, dtype=np.int64)
@@ -280,7 +283,7 @@ def _bundle(config: ModelConfig, plan: Any, batch: FeatureBatch, seed: int) -> B
         model=model,
         card={"name": "small"},
         reference=reference,
-        baseline=baseline,
+        baseline={name: baselines[name](given) for name, given in inputs.items()},
         peer=None,  # type: ignore[arg-type]  (neither score nor explain reads it)
         out_of_fold=Predictions(
             row=np.arange(rows),

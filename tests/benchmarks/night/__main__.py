@@ -1,7 +1,7 @@
 """The benchmark's one command: makes the data, measures the parts asked for, writes the page.
 
 `python -m tests.benchmarks.night [PART ...] --work DIR [--subjects N]`. A part that has been measured is not measured
-again unless --again is given or N is another one.
+again unless --again is given or N is another one; kills, disk_full, together and images go on where they were cut off.
 """
 
 import argparse
@@ -13,7 +13,9 @@ from typing import Final
 from tests.benchmarks.night import cost, data, disk_full, faults, foreign, kills, peers, report, results, together
 from tests.benchmarks.night.command import cold
 
-PARTS: Final = ("speed", "memory", "news", "peers", "kills", "disk_full", "together", "faults", "foreign")
+PARTS: Final = ("speed", "memory", "news", "peers", "images", "kills", "disk_full", "together", "faults", "foreign")
+IMAGED: Final = 20_000
+"""Subjects with an image each of the part `images`, or --subjects where that is fewer."""
 
 
 def main(words: list[str] | None = None) -> int:
@@ -21,7 +23,9 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.night", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--work", type=Path, required=True, help="folder for data and results; 15 GB at 1,000,000")
-    parser.add_argument("--subjects", type=int, default=1_000_000, help="of the large warehouse")
+    parser.add_argument(
+        "--subjects", type=int, default=1_000_000, help=f"of the large warehouse; images: at most {IMAGED:,}"
+    )
     parser.add_argument("--fault-subjects", type=int, default=100_000, help="in whose files faults are planted")
     parser.add_argument("--faults", type=int, default=10_000)
     parser.add_argument("--kills", type=int, default=60, help="a sixth of them while publishing")
@@ -41,25 +45,37 @@ def main(words: list[str] | None = None) -> int:
         fitted = faults.clean(folder / "fitted", 3_000, 3_000, run)
         return faults.clean(folder, given.fault_subjects, 800, run, bundle=fitted.bundle)
 
-    of_hospital: dict[str, Callable[[data.Hospital], results.Figures]] = {
-        "speed": lambda made: cost.speed(made, work, given.subjects),
-        "memory": lambda made: cost.memory(made, work, given.subjects),
-        "news": lambda made: cost.news(made, work, given.subjects),
-        "peers": lambda made: peers.measure(made, work, given.subjects, given.lightgbm_python),
-        "kills": lambda made: kills.measure(made.warehouse, made.bundle, work, given.kills, given.kills // 6),
-        "disk_full": lambda made: disk_full.measure(made.warehouse, made.bundle, work),
-        "together": lambda made: together.measure(made.warehouse, made.bundle, work),
+    imaged = min(IMAGED, given.subjects)
+    of_hospital: dict[str, Callable[[data.Hospital, results.Attempts], results.Figures]] = {
+        "speed": lambda made, _: cost.speed(made, work, given.subjects),
+        "memory": lambda made, _: cost.memory(made, work, given.subjects),
+        "news": lambda made, _: cost.news(made, work, given.subjects),
+        "peers": lambda made, _: peers.measure(made, work, given.subjects, given.lightgbm_python),
+        "kills": lambda made, known: kills.measure(
+            made.warehouse, made.bundle, work, known, given.kills, given.kills // 6
+        ),
+        "disk_full": lambda made, known: disk_full.measure(made.warehouse, made.bundle, work, known),
+        "together": lambda made, known: together.measure(made.warehouse, made.bundle, work, known),
     }
     large = {"asked_subjects": given.subjects}
     soiled = {"asked_subjects": given.fault_subjects, "asked_faults": given.faults}
     sizes: dict[str, results.Figures] = {"speed": large, "memory": large, "news": large, "peers": large}
-    sizes |= {"kills": {"asked_kills": given.kills}, "faults": soiled, "foreign": soiled}
+    sizes |= {
+        "images": {"asked_subjects": imaged},
+        "kills": {"asked_kills": given.kills},
+        "faults": soiled,
+        "foreign": soiled,
+    }
     for part in given.parts or PARTS:
         print(f"{part} ...", flush=True)
 
-        def make(part: str = part) -> results.Figures:
+        def make(attempts: results.Attempts, part: str = part) -> results.Figures:
             if part in of_hospital:
-                return of_hospital[part](data.hospital(work))
+                return of_hospital[part](data.hospital(work), attempts)
+            if part == "images":
+                from tests.benchmarks.night import images  # loads torch, which no other part needs in this process
+
+                return images.measure(work, attempts, imaged)
             if part == "faults":
                 return faults.measure(planted(), work, given.faults)
             return foreign.measure(planted(), work, given.faults)

@@ -1,5 +1,6 @@
-"""Runs a verb of the command line as its own process group, and measures wall, CPU and memory of all of it."""
+"""Runs a verb of the command line as its own process group, and measures wall, CPU and memory of all of it (Linux)."""
 
+import ctypes
 import json
 import os
 import re
@@ -9,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 _SAMPLE_SECONDS = 0.1
+_SHARED_EVERY = 10
+_ORPHAN_SECONDS = 30.0
 _MIB = 2**20
 
 
@@ -24,8 +28,9 @@ _MIB = 2**20
 class Ran:
     """What a command did.
 
-    wall_s, cpu_s: of the whole process tree that was waited for.   peak_mb: largest sum over the tree of resident
-    memory, sampled ten times a second (pages that two processes share count twice).
+    wall_s: until the leader ended.   cpu_s: of all processes, also of those that its fork server started.
+    peak_mb: largest sum over the tree of resident memory, ten looks a second: pages that two processes share count
+    twice.   peak_shared_mb: the same where each of n sharers of a page counts an nth of it, one look a second.
     """
 
     words: tuple[str, ...]
@@ -33,6 +38,7 @@ class Ran:
     wall_s: float
     cpu_s: float
     peak_mb: float
+    peak_shared_mb: float
     out: str
     err: str
 
@@ -96,7 +102,8 @@ def start(
 
 def kill_group(process: "subprocess.Popen[bytes]") -> None:
     """kill -9 of the whole process group, then wait until the leader is gone."""
-    os.killpg(process.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):  # it had ended
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
@@ -115,30 +122,62 @@ def run_program(words: Sequence[str], name: tuple[str, ...], work: Path, cores: 
     work.mkdir(parents=True, exist_ok=True)
     err, out = work / f"stderr-{os.getpid()}", work / f"stdout-{os.getpid()}"
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    process = start(words, err, out, cores)
-    peak, done = [0.0], threading.Event()
-    sampler = threading.Thread(target=_sample, args=(process.pid, peak, done), daemon=True)
-    sampler.start()
-    try:
-        code = process.wait()
-    except BaseException:
-        kill_group(process)
-        raise
-    finally:
-        done.set()
-    wall = time.monotonic() - began
+    peak, done = [0.0, 0.0], threading.Event()
+    with _heir_of_orphans():
+        process = start(words, err, out, cores)
+        sampler = threading.Thread(target=_sample, args=(process.pid, peak, done), daemon=True)
+        sampler.start()
+        try:
+            code = process.wait()
+            wall = time.monotonic() - began
+            _wait_for_group(process.pid)
+        except BaseException:
+            kill_group(process)
+            _wait_for_group(process.pid)
+            raise
+        finally:
+            done.set()
     sampler.join()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
     texts = [path.read_text(errors="replace") for path in (out, err)]
     for path in (out, err):
         path.unlink()
-    return Ran(name, code, wall, cpu, peak[0], *texts)
+    return Ran(name, code, wall, cpu, *peak, *texts)
+
+
+@contextmanager
+def _heir_of_orphans() -> Iterator[None]:
+    """Whose parent dies becomes a child of this process, so that it can be waited for and its CPU time counts.
+
+    A fork server outlives the night that started it by a moment, and has waited for all the workers.
+    """
+    heir = 36  # PR_SET_CHILD_SUBREAPER
+    libc = ctypes.CDLL(None)
+    libc.prctl(heir, 1)
+    try:
+        yield
+    finally:
+        libc.prctl(heir, 0)
+
+
+def _wait_for_group(group: int) -> None:
+    """Wait for what is left of a process group whose leader has ended.
+
+    Raises: RuntimeError, when some of it goes on: what a verb started must not outlive it for long.
+    """
+    until = time.monotonic() + _ORPHAN_SECONDS
+    with suppress(ChildProcessError):  # nobody is left
+        while time.monotonic() < until:
+            if os.waitpid(-group, os.WNOHANG) == (0, 0):
+                time.sleep(0.005)
+        raise RuntimeError(f"processes of group {group} go on {_ORPHAN_SECONDS:.0f} s after their leader")
 
 
 def _sample(pid: int, peak: list[float], done: threading.Event) -> None:
     import psutil  # here, so that a peer's environment can do without
 
+    looks = 0
     while not done.wait(_SAMPLE_SECONDS):
         try:
             leader = psutil.Process(pid)
@@ -152,6 +191,18 @@ def _sample(pid: int, peak: list[float], done: threading.Event) -> None:
             except psutil.NoSuchProcess:
                 continue  # ended between the two looks
         peak[0] = max(peak[0], total / _MIB)
+        if looks % _SHARED_EVERY == 0:  # the system walks all pages for it
+            peak[1] = max(peak[1], sum(_proportional_bytes(process.pid) for process in tree) / _MIB)
+        looks += 1
+
+
+def _proportional_bytes(pid: int) -> int:
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0  # ended between the two looks
+    found = re.search(r"^Pss:\s+(\d+) kB$", text, re.MULTILINE)
+    return 1024 * int(found[1]) if found else 0
 
 
 def stages(err: str) -> dict[str, float]:

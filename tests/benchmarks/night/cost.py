@@ -40,6 +40,7 @@ def night(
         "wall_s": round(ran.wall_s, 2),
         "cpu_s": round(ran.cpu_s, 2),
         "peak_mb": round(ran.peak_mb),
+        "peak_shared_mb": round(ran.peak_shared_mb),
         "file_bytes": scores.stat().st_size,
         "stages_s": command.stages(ran.err),
     }

@@ -13,13 +13,13 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.benchmarks.night import nights
+from tests.benchmarks.night import nights, results
 from tests.benchmarks.night.data import AS_OF
 from tests.benchmarks.night.kills import YESTERDAY
 from tests.benchmarks.night.warm import Warm
@@ -27,7 +27,7 @@ from tests.benchmarks.night.warm import Warm
 SHARES: Final = (0.02, 0.3, 0.6, 0.85, 0.97)
 """Of the room that a night needs beyond yesterday's file."""
 
-_STAGE: Final = re.compile(r"^([a-z ]+): [\d,]+(?: of [\d,]+)?$", re.MULTILINE)
+_STAGE: Final = re.compile(r"^([a-z ]+): [\d,]+(?: of [\d,]+)?(?:, [^:]*)?$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,18 @@ def attack(
     shares: tuple[float, ...] = SHARES,
     days: tuple[str, str] = (YESTERDAY, AS_OF),
     mounting: bool = True,
+    keep: Callable[[Full], None] = lambda _: None,
 ) -> list[Full]:
-    """One night per share. `folder`: scratch, emptied first; `mounting`: False limits the size of files instead."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """One night per share.
+
+    Args:
+        folder: scratch, emptied first.   mounting: False limits the size of files instead.
+        keep: is given each night as soon as it has been tried.
+    """
     place = folder / "place"
+    if place.is_mount():  # a run before this one was killed
+        subprocess.run(["umount", str(place)], check=True)
+    shutil.rmtree(folder, ignore_errors=True)
     place.mkdir(parents=True)
     yesterday, scores = folder / "yesterday.duckdb", place / "scores.duckdb"
     words = ["score", warehouse, "--model", bundle, "--explain", "20", "--force"]
@@ -88,6 +96,7 @@ def attack(
                 done.append(_one(warm, tonight, yesterday, scores, share, None, whole))
         else:
             done.append(_one(warm, tonight, yesterday, scores, share, int(share * largest), whole))
+        keep(done[-1])
     return done
 
 
@@ -197,19 +206,41 @@ def log_full(warm: Warm, warehouse: Path, bundle: Path, folder: Path, day: str =
     return {"exit_code": code, "published": there, "whole": same, "lying": left}
 
 
-def measure(warehouse: Path, bundle: Path, work: Path) -> dict[str, object]:
-    """The part `disk_full` of the benchmark."""
-    began = time.monotonic()
-    folder = work / f"disk_full-{os.getpid()}"
+_LOG: Final = "log"
+
+
+def measure(warehouse: Path, bundle: Path, work: Path, attempts: results.Attempts) -> results.Figures:
+    """The part `disk_full` of the benchmark. The file of results has each place as soon as it has been tried."""
+    began, folder = time.monotonic(), work / "disk_full"
     mounting = may_mount(work)
+    by = "a small file system" if mounting else "a limit on the size of a file: mounting was refused"
+
+    def keep(name: str, found: results.Figures) -> None:
+        nonlocal began
+        attempt = {**found, "by": by, "seconds": round(time.monotonic() - began, 1)}
+        attempts.add(name, attempt, _figures({**attempts.made, name: attempt}))
+        began = time.monotonic()
+
+    left = tuple(share for share in SHARES if str(share) not in attempts.made)
     with Warm(folder / "said") as warm:
-        done = attack(warm, warehouse, bundle, folder / "scores", mounting=mounting)
-        log = log_full(warm, warehouse, bundle, folder / "log")
+        if left:
+            attack(
+                *(warm, warehouse, bundle, folder / "scores", left),
+                mounting=mounting,
+                keep=lambda one: keep(str(one.share), {**asdict(one), "survived": one.survived}),
+            )
+        if _LOG not in attempts.made:
+            keep(_LOG, log_full(warm, warehouse, bundle, folder / "log"))
     shutil.rmtree(folder)
+    return _figures(attempts.made)
+
+
+def _figures(made: dict[str, results.Figures]) -> results.Figures:
+    places = [found for name, found in made.items() if name != _LOG]
     return {
-        "by": "a small file system" if mounting else "a limit on the size of a file: mounting was refused",
-        "places": [{**vars(one), "survived": one.survived} for one in done],
-        "survived": sum(one.survived for one in done),
-        "log_on_a_full_disk": log,
-        "seconds": round(time.monotonic() - began, 1),
+        "by": "; ".join(sorted({found["by"] for found in made.values()})),
+        "places": places,
+        "survived": sum(found["survived"] for found in places),
+        "log_on_a_full_disk": made.get(_LOG),
+        "seconds": round(sum(found["seconds"] for found in made.values()), 1),
     }

@@ -1,13 +1,16 @@
 """Images at night: the fast path against eager fp32 torch with the same decode, 1 % new images against none known.
 
-Every leg runs in one call, one after the other, on the same simulated pictures. A few hundred distinct files are
-written and linked under every subject's own path, so they come from memory: the processor is measured, not the disk.
+The legs run one after the other on the same simulated pictures; one that was measured before a run was cut off is not
+measured again. A few hundred distinct files are written and linked under every subject's own path, so they come from
+memory: the processor is measured, not the disk. The part `images` of the benchmark is JPEG files and the network of
+study hospital; this prints every combination of PLANS and TYPES:
 
     python -m tests.benchmarks.night.images [SUBJECTS]
 """
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -38,6 +41,7 @@ from riskpred.records.chunk import DAY_US, STATIC, ImageRow, SubjectChunk
 from riskpred.records.cohort import CohortRows
 from riskpred.score.image_cache import cache_path
 from riskpred.score.images import NightImages
+from tests.benchmarks.night import results
 
 SIDE: Final = 1024
 DISTINCT: Final = 200
@@ -47,59 +51,94 @@ PLANS: Final = {"hospital": (64, (8, 16, 32, 32)), "large": (224, (32, 64, 128, 
 """Side of the prepared square and channels: study hospital's image encoder, and one of the size others use."""
 
 
+WHOLE: Final = "whole decode, eager fp32"
+EAGER: Final = "same decode, eager fp32"
+COLD: Final = "fast, none known"
+NEWS: Final = "fast, 1 % new"
+KNOWN: Final = "fast, all known"
+_ENCODERS: Final = "encoders"
+
+
 def measure(
-    subjects: int = 20_000, kind: str = "jpeg", network: str = "hospital", workers: int | None = None
-) -> dict[str, Any]:
-    """Seconds, processor seconds and ratios of every leg.
+    work: Path,
+    attempts: results.Attempts,
+    subjects: int = 20_000,
+    kind: str = "jpeg",
+    network: str = "hospital",
+    workers: int | None = None,
+) -> results.Figures:
+    """The part `images` of the benchmark: seconds and processor seconds of every leg, and their ratios.
 
     Args:
+        work: the pictures and the cache lie below it until all is measured.   attempts: legs that have been measured.
         kind: jpeg (8 bits, quality 90) or dicom (uncompressed, 12 of 16 bits).
         network: a name of PLANS.
         workers: processes that decode on the fast path; None = one per core.
     """
     size, channels = PLANS[network]
     model = _model(size, channels)
-    with tempfile.TemporaryDirectory() as place, one_thread():
-        root, scores = Path(place), Path(place) / "scores.duckdb"
+    place = work / f"images-{subjects}-{kind}-{network}"
+    root, scores, known = place / "files", place / "scores.duckdb", place / "known"
+    written = place / "written"
+    if not written.is_file() or not attempts.made:
+        attempts.clear()
+        shutil.rmtree(place, ignore_errors=True)
+        root.mkdir(parents=True)
         _write(root, subjects, kind)
+        written.touch()
+    about = {"subjects": subjects, "kind": kind, "network": network}
+
+    def keep(name: str, found: results.Figures) -> None:
+        attempts.add(name, found, {**about, **_figures({**attempts.made, name: found})})
+
+    def leg(name: str, run: Callable[[], None], **more: int) -> None:
+        wall, own = time.perf_counter(), _processor()
+        run()
+        took = {"seconds": time.perf_counter() - wall, "processor_seconds": _processor() - own}
+        keep(name, {"subjects": subjects, **took, **more})
+
+    with one_thread():
         rows = _rows(root, subjects, kind)
-        legs: dict[str, dict[str, float]] = {}
-
-        def leg(name: str, run: Callable[[], None]) -> None:
-            wall, own = time.perf_counter(), _processor()
-            run()
-            legs[name] = {"seconds": time.perf_counter() - wall, "processor_seconds": _processor() - own}
-
         some = rows[: max(1, subjects // 10)]
-        leg("whole decode, eager fp32 (a tenth of the subjects)", lambda: _whole(model, root, some))
-        leg("same decode, eager fp32", lambda: _eager(model, root, rows))
-        leg("fast, none known", lambda: _night(model, root, scores, rows, workers))
-        new = _renew(root, subjects, kind)
-        rows = _rows(root, subjects, kind)
-        leg("fast, 1 % new", lambda: _night(model, root, scores, rows, workers))
-        leg("fast, all known", lambda: _night(model, root, scores, rows, workers))
-        found = {
-            "subjects": subjects,
-            "kind": kind,
-            "network": network,
-            "new_images": new,
-            "legs": legs,
-            "cache_bytes": cache_path(scores).stat().st_size,
-            **_encoders(model, root, rows, size),
-        }
-    old, eager, cold, warm = (
-        legs[name]
-        for name in (
-            "whole decode, eager fp32 (a tenth of the subjects)",
-            "same decode, eager fp32",
-            "fast, none known",
-            "fast, 1 % new",
-        )
-    )
-    found["eager_over_fast"] = eager["seconds"] / cold["seconds"]
-    found["eager_over_fast_processor"] = eager["processor_seconds"] / cold["processor_seconds"]
-    found["whole_decode_eager_over_fast"] = old["seconds"] * subjects / len(some) / cold["seconds"]
-    found["none_known_over_1_percent_new"] = cold["seconds"] / warm["seconds"]
+        if WHOLE not in attempts.made:
+            leg(WHOLE, lambda: _whole(model, root, some), subjects=len(some))
+        if EAGER not in attempts.made:
+            leg(EAGER, lambda: _eager(model, root, rows))
+        if COLD not in attempts.made or not known.is_file():
+            cache_path(scores).unlink(missing_ok=True)
+            leg(COLD, lambda: _night(model, root, scores, rows, workers))
+            shutil.copy(cache_path(scores), place / "known.tmp")
+            (place / "known.tmp").rename(known)
+        if NEWS not in attempts.made:
+            # What a leg that was cut off has learnt is not to help this one.
+            shutil.copy(known, cache_path(scores))
+            new = _renew(root, subjects, kind)
+            rows = _rows(root, subjects, kind)
+            leg(NEWS, lambda: _night(model, root, scores, rows, workers), new_images=new)
+        if KNOWN not in attempts.made:
+            leg(KNOWN, lambda: _night(model, root, scores, rows, workers))
+        if _ENCODERS not in attempts.made:
+            keep(_ENCODERS, {**_encoders(model, root, rows, size), "cache_bytes": cache_path(scores).stat().st_size})
+    shutil.rmtree(place)
+    return {**about, **_figures(attempts.made)}
+
+
+def _figures(made: dict[str, results.Figures]) -> results.Figures:
+    """What the legs that have been measured say together."""
+    found: results.Figures = {"legs": {name: one for name, one in made.items() if name != _ENCODERS}}
+    found |= made.get(_ENCODERS, {})
+
+    def over(name: str, slow: str, fast: str, unit: str = "seconds") -> None:
+        if slow in made and fast in made:
+            each = [made[leg][unit] / made[leg]["subjects"] for leg in (slow, fast)]
+            found[name] = each[0] / each[1]
+
+    over("eager_over_fast", EAGER, COLD)
+    over("eager_over_fast_processor", EAGER, COLD, "processor_seconds")
+    over("whole_decode_eager_over_fast", WHOLE, COLD)
+    over("none_known_over_1_percent_new", COLD, NEWS)
+    if NEWS in made:
+        found["new_images"] = made[NEWS]["new_images"]
     return found
 
 
@@ -271,8 +310,16 @@ def _processor() -> float:
     return spent.user + spent.system + spent.children_user + spent.children_system
 
 
+def main() -> None:
+    """Every combination of PLANS and TYPES, printed; nothing is kept."""
+    subjects = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+    for kind in TYPES:
+        for network in PLANS:
+            with tempfile.TemporaryDirectory() as folder:
+                work = Path(folder)
+                attempts = results.Attempts(work, "images", {})
+                print(json.dumps(measure(work, attempts, subjects, kind, network), indent=2), flush=True)
+
+
 if __name__ == "__main__":
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
-    for what in TYPES:
-        for of in PLANS:
-            print(json.dumps(measure(count, what, of), indent=2), flush=True)
+    main()

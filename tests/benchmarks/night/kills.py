@@ -4,27 +4,31 @@ After each kill the published file must open and hold exactly yesterday's nights
 the same command must end well and leave the rows that an undisturbed run leaves, with nothing lying about.
 """
 
-import os
 import random
 import re
 import shutil
 import time
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 import duckdb
 
-from tests.benchmarks.night import nights
+from tests.benchmarks.night import nights, results
 from tests.benchmarks.night.data import AS_OF
 from tests.benchmarks.night.warm import Child, Warm
 
 YESTERDAY: Final = "2014-11-20T00:00:00"
 """More than the greatest age of a score before AS_OF: nothing can be carried, so every night is a whole one."""
 
-_ALL_COMPUTED: Final = re.compile(r"^explain: ([\d,]+) of \1$", re.MULTILINE)
-"""What is left to do after this line: verify, commit, checkpoint, publish."""
+_ALL_COMPUTED: Final = re.compile(r"^explain: ([\d,]+) of \1(?:,|$)|^verify: ", re.MULTILINE)
+"""What is left to do after this line, which may go on with a rate: verify, commit, checkpoint, publish. A night that
+has nobody to explain does not speak of it, and goes on to verify."""
+_TRIES: Final = 20
+"""Nights that may end before their kill comes, one after the other: with `after` halved each time, more mean a mistake
+of ours."""
 _LOOK_SECONDS: Final = 0.002
 
 
@@ -74,29 +78,33 @@ def attack(
     publishing: int,
     days: tuple[str, str] = (YESTERDAY, AS_OF),
     seed: int = 1,
+    made: Mapping[int, Kill] | None = None,
+    keep: Callable[[int, Kill], None] = lambda *_: None,
 ) -> list[Kill]:
     """Kill `kills` nights, the last `publishing` of them between the last row computed and the end.
 
     Args:
         folder: scratch, emptied first.   days: --as-of of the published night and of the one that is killed.
+        made: by number, kills that are not made again.   keep: is given the number and the kill after each.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    draw, done = random.Random(seed), []
+    done = dict(made or {})
     (folder / "place").mkdir()
     yesterday, scores = folder / "yesterday.duckdb", folder / "place" / "scores.duckdb"
     words = ["score", warehouse, "--model", bundle, "--explain", "20", "--force"]
     _expect_done(warm.run([*words, "--into", yesterday, "--as-of", days[0]]))
     tonight = [*words, "--into", scores, "--as-of", days[1]]
     undisturbed = _undisturbed(warm, tonight, yesterday, scores)
-    for number in range(kills):
-        late = number - (kills - publishing)
+    for number in sorted(set(range(kills)) - done.keys()):
+        draw, late = random.Random(f"{seed} {number}"), number - (kills - publishing)
         # Of the late ones every third comes just after the swap, which a moment at random would hardly ever hit.
         moment = "any" if late < 0 else "swapped" if late % 3 == 2 else "publishing"
         # Just short of the end: a kill that comes too late tries nothing.
         after = 0.97 * draw.uniform(0, undisturbed.whole_s if late < 0 else undisturbed.publish_s)
-        done.append(_one(warm, tonight, yesterday, scores, undisturbed, moment, after))
-    return done
+        done[number] = _one(warm, tonight, yesterday, scores, undisturbed, moment, after)
+        keep(number, done[number])
+    return [kill for _, kill in sorted(done.items())]
 
 
 def summary(kills: list[Kill]) -> dict[str, object]:
@@ -109,6 +117,7 @@ def summary(kills: list[Kill]) -> dict[str, object]:
         "reruns_with_the_same_digest": sum(kill.rerun_code == 0 and kill.same_digest for kill in kills),
         "reruns_that_left_files": sum(bool(kill.lying) for kill in kills),
         "survived": sum(kill.survived for kill in kills),
+        "failed": [f"{kill.moment} + {kill.after_s:.2f} s: {kill}" for kill in kills if not kill.survived][:10],
     }
 
 
@@ -120,13 +129,15 @@ def _undisturbed(warm: Warm, tonight: list[str | Path], yesterday: Path, scores:
     computed = _when_computed(child)
     _expect_done(child)
     ended = time.monotonic()
+    if computed is None:
+        raise RuntimeError(f"a night did not say when its last row was computed\n{child.said[-4000:]}")
     return Undisturbed(
         old,
         nights.contents(scores),
         nights.contents(scores, exact=False),
         frozenset(_beside(scores)),
         ended - began,
-        ended - (computed or ended),
+        ended - computed,
     )
 
 
@@ -139,7 +150,7 @@ def _one(
     moment: str,
     after: float,
 ) -> Kill:
-    while True:
+    for _ in range(_TRIES):
         _only(scores, yesterday)
         child = warm.start(tonight)
         if moment == "swapped":
@@ -157,6 +168,8 @@ def _one(
             break
         # It was done before the kill came, which tries nothing: again, and sooner.
         after /= 2
+    else:
+        raise RuntimeError(f"{_TRIES} nights were done before a kill {moment} came")
     try:
         left = nights.which(nights.contents(scores), old=undisturbed.old, new=undisturbed.new)
     except duckdb.Error as error:
@@ -205,14 +218,32 @@ def _expect_done(child: Child) -> None:
         raise RuntimeError(f"an undisturbed night ended with exit code {code}\n{child.said[-4000:]}")
 
 
-def measure(warehouse: Path, bundle: Path, work: Path, kills: int = 60, publishing: int = 10) -> dict[str, object]:
-    """The part `kills` of the benchmark."""
-    began = time.monotonic()
-    folder = work / f"kills-{os.getpid()}"
+def measure(
+    warehouse: Path, bundle: Path, work: Path, attempts: results.Attempts, kills: int = 60, publishing: int = 10
+) -> results.Figures:
+    """The part `kills` of the benchmark. The file of results has each kill as soon as it is made."""
+    began, folder = time.monotonic(), work / "kills"
+    made = {int(number): _known(found) for number, found in attempts.made.items()}
+    so_far = dict(made)
+
+    def keep(number: int, kill: Kill) -> None:
+        nonlocal began
+        so_far[number] = kill
+        found = {**asdict(kill), "seconds": round(time.monotonic() - began, 1)}
+        attempts.add(str(number), found, {**summary(list(so_far.values())), **_seconds(attempts)})
+        began = time.monotonic()
+
     with Warm(folder / "said") as warm:
-        done = attack(warm, warehouse, bundle, folder / "nights", kills, publishing)
+        done = attack(warm, warehouse, bundle, folder / "nights", kills, publishing, made=made, keep=keep)
     shutil.rmtree(folder)
-    failed = [
-        f"{'publishing' if k.publishing else 'any moment'} + {k.after_s:.2f} s: {k}" for k in done if not k.survived
-    ]
-    return {**summary(done), "failed": failed[:10], "seconds": round(time.monotonic() - began, 1)}
+    return {**summary(done), **_seconds(attempts)}
+
+
+def _seconds(attempts: results.Attempts) -> dict[str, float]:
+    return {"seconds": round(sum(float(found["seconds"]) for found in attempts.made.values()), 1)}
+
+
+def _known(found: results.Figures) -> Kill:
+    """A kill out of the file of results."""
+    fields = {name: value for name, value in found.items() if name != "seconds"}
+    return Kill(**{**fields, "lying": tuple(fields["lying"])})

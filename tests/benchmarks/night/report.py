@@ -70,6 +70,7 @@ def _stages(work: Path) -> str:
             f"{night['wall_s']:,.1f}",
             f"{night['cpu_s']:,.1f}",
             f"{night['peak_mb']:,}",
+            f"{night['peak_shared_mb']:,}" if "peak_shared_mb" in night else "-",
             f"{night['file_bytes'] / 2**20:,.0f}",
             ", ".join(
                 f"{stage} {s:.1f}" for stage, s in sorted(night["stages_s"].items(), key=lambda x: -x[1]) if s >= 0.1
@@ -77,7 +78,9 @@ def _stages(work: Path) -> str:
         )
         for name, night in nights
     ]
-    return _table(("night", "subjects", "wall s", "CPU s", "peak MiB", "file MiB", "stages, s"), rows)
+    return _table(
+        ("night", "subjects", "wall s", "CPU s", "peak MiB", "shared pages once", "file MiB", "stages, s"), rows
+    )
 
 
 def _peers(work: Path) -> str:

@@ -1,4 +1,8 @@
-"""What was measured, one JSON file per part, written whole or not at all; and the machine in words."""
+"""What was measured, one JSON file per part, written whole or not at all; and the machine in words.
+
+A part that consists of attempts (kills, places where the disk is full, legs) writes its file after every one of them,
+marked as unfinished: what is cut off leaves what it has, and goes on from there when it is asked for again.
+"""
 
 import json
 import os
@@ -6,10 +10,13 @@ import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 Figures = dict[str, Any]
 """Plain JSON: numbers with their unit in the name."""
+
+UNFINISHED: Final = "unfinished"
+"""Set in the figures of a part that was cut off, or is still being measured."""
 
 
 def path(work: Path, part: str) -> Path:
@@ -34,12 +41,50 @@ def write(work: Path, part: str, figures: Figures) -> Path:
     return file
 
 
-def measured(work: Path, part: str, again: bool, make: Callable[[], Figures], key: Figures | None = None) -> Figures:
-    """A part's figures: those that are there, if they were made with the same `key`; else made now and kept."""
-    found = read(work, part)
-    key = key or {}
+class Attempts:
+    """The attempts of a part that have been made, by name; `add` keeps one more on disk at once.
+
+    Attempts of two commits may stand in one part: `codes` names every one of them, and so does the page.
+    """
+
+    def __init__(self, work: Path, part: str, key: Figures, begun: Figures | None = None) -> None:
+        self._work, self._part, self._key = work, part, key
+        self.made: dict[str, Figures] = dict((begun or {}).get("attempts", {}))
+        self._codes: list[str] = list((begun or {}).get("codes", []))
+
+    def add(self, name: str, attempt: Figures, figures: Figures) -> None:
+        """Keep an attempt. `figures`: of the part as far as it is made, for the page."""
+        self.made[name] = attempt
+        self._codes = list(dict.fromkeys([*self._codes, code()]))
+        write(self._work, self._part, {**figures, **self._about(), UNFINISHED: True})
+
+    def clear(self) -> None:
+        """Begin anew: what they were made on is no longer there."""
+        self.made, self._codes = {}, []
+
+    def finish(self, figures: Figures) -> None:
+        """Keep the figures of the whole part."""
+        write(self._work, self._part, {**figures, **self._about()})
+
+    def _about(self) -> Figures:
+        several = {"attempts": self.made, "codes": self._codes, "code": ", ".join(self._codes)} if self.made else {}
+        return {**several, **self._key}
+
+
+def measured(
+    work: Path, part: str, again: bool, make: Callable[[Attempts], Figures], key: Figures | None = None
+) -> Figures:
+    """A part's figures: those that are there, if they were made with the same `key`; else made now and kept.
+
+    Args:
+        make: is given the attempts of a part that was cut off, if they were made with the same `key`.
+    """
+    found, key = read(work, part), key or {}
     if found is None or again or any(found.get(name) != value for name, value in key.items()):
-        write(work, part, {**make(), **key})
+        found = None
+    if found is None or found.get(UNFINISHED):
+        attempts = Attempts(work, part, key, found)
+        attempts.finish(make(attempts))
         found = read(work, part)
     assert found is not None
     return found

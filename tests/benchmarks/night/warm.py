@@ -102,7 +102,8 @@ class Warm:
         child = self.run(verb)
         seconds = time.monotonic() - began
         name = ("riskpred", *map(str, verb))
-        return Ran(name, child.wait(), seconds, math.nan, math.nan, child.out.read_text(errors="replace"), child.said)
+        said = child.out.read_text(errors="replace"), child.said
+        return Ran(name, child.wait(), seconds, math.nan, math.nan, math.nan, *said)
 
     def ask(self, question: dict[str, Any]) -> Any:
         assert self._process.stdin is not None

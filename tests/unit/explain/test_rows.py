@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from riskpred.explain.attribution import Within
 from riskpred.explain.evidence import LARGEST_PICTURE, outline_of, png
-from riskpred.explain.reasons import FEATURES_KEPT, Described, ModalityPart, decimal, feature_rows, modality_rows
+from riskpred.explain.reasons import FEATURES_KEPT, Described, ModalityPart, decimal, feature_rows
 from riskpred.records.chunk import STATIC
 
 TARGETS = (("stroke", 1.0), ("stroke", 5.0))
@@ -56,13 +56,6 @@ def test_the_largest_features_are_named_and_the_rest_summed() -> None:
             False,
         ]
         assert (by_name["f19"]["value"], by_name["f19"]["unit"], by_name["f19"]["time"]) == (7.2, "mmol/L", None)
-
-
-def test_modalities_are_ranked_by_size() -> None:
-    contribution = np.array([[[0.1, -3.0, 0.0], [2.0, 1.0, 0.0]]])
-    rows = modality_rows("run", TARGETS, ("a", "b", "c"), np.array([5]), contribution, np.array([[True, True]]))
-    ranks = {(row["horizon_years"], row["modality"]): row["rank"] for row in rows.to_pylist()}
-    assert ranks == {(1.0, "b"): 1, (1.0, "a"): 2, (1.0, "c"): 3, (5.0, "a"): 1, (5.0, "b"): 2, (5.0, "c"): 3}
 
 
 def test_float32_values_are_shown_as_they_were_recorded() -> None:

@@ -12,7 +12,7 @@ from riskpred.config.network import SeriesEncoder as Settings
 from riskpred.features.batch import FeatureBatch
 from riskpred.model import image_fast, paths
 from riskpred.model.device import cuda, exact
-from riskpred.model.image_fast import agreement, fast_images
+from riskpred.model.image_fast import agreement, fast_images, image_path
 from riskpred.model.paths import BF16, FP32, evaluator
 from riskpred.model.risk import RiskModel
 from riskpred.model.series import SeriesEncoder
@@ -98,6 +98,13 @@ def test_images_of_a_night_are_encoded_on_the_card(
     batch = make_batch(150)
     fast = fast_images(model, "image", 16, path)  # type: ignore[arg-type]
     assert fast.note == f"Images are encoded by torch on CUDA ({card}), channels last, {path}."
+    assert image_path(model, "image", path) == (path, ""), "what is said before it is made"
+    if card == "stand-in":
+        with monkeypatch.context() as old:
+            old.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+            here = FP32, " (the card has no bf16)" if path == BF16 else ""
+            assert image_path(model, "image", path) == here
+            assert fast_images(model, "image", 16, path).numeric_path == FP32  # type: ignore[arg-type]
     assert card in fast.signature, "what one card said is not taken for what another says"
     found = agreement(model, batch, {"image": fast})
     assert found.risk < (1e-6 if path == FP32 else 1e-3)

@@ -142,3 +142,29 @@ def test_nothing_is_reported_to_anyone(tmp_path):
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=surroundings)
     assert run.stdout.strip() == "False"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_signal_is_heard_whichever_thread_let_go_of_the_encoders():
+    """On a processor with AMX a process died of the next signal, Ctrl-C say, when another thread had freed OpenVINO."""
+    need_openvino()
+    code = """
+import os, signal, threading
+from riskpred.config.network import ImageEncoder, NetworkConfig
+from riskpred.features.plan import FeaturePlan, ImagePlan
+from riskpred.model.image_fast import fast_images
+from riskpred.model.layout import GroupGrid, Layout
+from riskpred.model.risk import RiskModel
+
+plan = FeaturePlan({"image": ImagePlan(("DX",), None, None, 16)})
+grid = GroupGrid("one", ("heart",), ("heart", "death"), False, (1.0, 3.0), (0.0, 1.0, 3.0))
+config = NetworkConfig(encoders={"image": ImageEncoder(channels=(4, 8))}, embedding=4, members=2)
+model = RiskModel(config, plan, Layout((grid,), ("heart",))).requires_grad_(False)
+held = [fast_images(model, "image", 16, "fp32", "openvino")]
+other = threading.Thread(target=held.clear)
+other.start()
+other.join()
+signal.signal(signal.SIGTERM, lambda *_: print("heard"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (0, "heard\n"), run.stderr[-800:]

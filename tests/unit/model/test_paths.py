@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,19 @@ from riskpred.errors import BundleError
 from riskpred.features.batch import FeatureBatch
 from riskpred.features.join import take
 from riskpred.features.plan import FeaturePlan
-from riskpred.model import paths
+from riskpred.model import image_fast, paths
 from riskpred.model.layout import Layout
-from riskpred.model.paths import BF16, FP32, agreement, evaluator, numeric_paths, permitted_path
+from riskpred.model.paths import (
+    AUTO,
+    BF16,
+    FP32,
+    Chosen,
+    agreement,
+    chosen_path,
+    encoder_paths,
+    evaluator,
+    numeric_paths,
+)
 from riskpred.model.risk import RiskModel
 from riskpred.model.trees import Forest
 
@@ -104,11 +115,12 @@ def test_no_row_has_a_modality_and_there_are_no_rows(like_a_bundle: RiskModel, m
 
 def test_another_path_differs_and_says_by_how_much(like_a_bundle: RiskModel, make_batch: Batch) -> None:
     inputs = like_a_bundle.tensors(make_batch(200, seed=6))
-    assert agreement(like_a_bundle, inputs, FP32) == 0.0
+    assert agreement(like_a_bundle, inputs, evaluator(like_a_bundle)) == 0.0
     card = numeric_paths(like_a_bundle, inputs)
     assert card.keys() == {BF16}
     assert 1e-7 < card[BF16]["largest_difference"] < 0.05
     assert card[BF16]["rows"] == 200
+    assert card[BF16]["encoders"] == {"tabular": BF16, "series": FP32}
     assert card[BF16]["permitted"] == (card[BF16]["largest_difference"] <= 0.001)
 
 
@@ -121,34 +133,93 @@ def test_a_path_that_moves_a_risk_too_far_is_not_permitted(
         assert numeric_paths(like_a_bundle, inputs)[BF16]["permitted"] is permitted
 
 
-def test_a_night_takes_a_permitted_path(like_a_bundle: RiskModel, model: RiskModel) -> None:
-    def bundle(of: RiskModel, **card: object) -> SimpleNamespace:
-        return SimpleNamespace(model=of, card=card, path="bundle")
+def as_asked(model: RiskModel, modality: str, path: str) -> tuple[str, str]:
+    return path, ""
 
-    measured = {"largest_difference": 0.0002, "rows": 1200, "permitted": True}
-    fine, far = {BF16: measured}, {BF16: {**measured, "largest_difference": 0.0123, "permitted": False}}
-    assert permitted_path(bundle(like_a_bundle, numeric_paths=fine)) == FP32, "little is gained on tables and series"
-    assert permitted_path(bundle(model, numeric_paths=fine)) == BF16, "images are"
-    assert permitted_path(bundle(model, numeric_paths=far)) == FP32
-    assert permitted_path(bundle(model)) == FP32
-    assert permitted_path(bundle(model), FP32) == FP32
-    assert permitted_path(bundle(like_a_bundle, numeric_paths=fine), BF16) == BF16
-    with pytest.raises(BundleError, match="numeric path bf16 is not permitted") as refused:
-        permitted_path(bundle(model, numeric_paths=far), BF16)
-    assert "0.0123 in 1,200 rows" in str(refused.value)
+
+def narrow(model: RiskModel, modality: str, path: str) -> tuple[str, str]:
+    return FP32, " (too narrow)"
+
+
+def bundle_with(of: RiskModel, **card: object) -> Any:
+    return SimpleNamespace(model=of, card=card, path="bundle")
+
+
+def measured(*, difference: float = 0.0002, **encoders: str) -> dict[str, Any]:
+    """The card's entry on bf16: by it every encoder of the model ran in bf16 but the series', unless said."""
+    found = {"tabular": BF16, "series": FP32, **encoders}
+    return {BF16: {"encoders": found, "largest_difference": difference, "rows": 1200, "permitted": difference <= 0.001}}
+
+
+def test_a_night_takes_a_permitted_path(like_a_bundle: RiskModel, model: RiskModel) -> None:
+    fine, far = measured(image=BF16), measured(image=BF16, difference=0.0123)
+    tables = bundle_with(like_a_bundle, numeric_paths=measured())
+    assert chosen_path(tables, AUTO, as_asked) == Chosen(FP32), "little is gained on tables and series"
+    asked = chosen_path(tables, BF16, as_asked)
+    assert asked.path == BF16
+    assert asked.said.startswith(
+        "numeric path bf16: tabular in bf16, series in fp32, as `fit` measured: 0.00020 at most"
+    )
+    images = chosen_path(bundle_with(model, numeric_paths=fine), AUTO, as_asked)
+    assert images.path == BF16, "images are faster"
+    assert "tabular and image in bf16, series in fp32" in images.said
+    unknown = chosen_path(bundle_with(model), AUTO, as_asked)
+    assert (unknown.path, "the bundle's card has no such measurement" in unknown.said) == (FP32, True)
+    refused = chosen_path(bundle_with(model, numeric_paths=far), AUTO, as_asked)
+    assert (refused.path, "0.0123 in 1,200 rows" in refused.said) == (FP32, True)
+    assert chosen_path(bundle_with(model), FP32, as_asked) == Chosen(FP32)
+    with pytest.raises(BundleError, match="numeric path bf16 is not permitted") as no:
+        chosen_path(bundle_with(model, numeric_paths=far), BF16, as_asked)
+    assert "0.0123 in 1,200 rows" in str(no.value)
     with pytest.raises(BundleError, match="no such measurement"):
-        permitted_path(bundle(model, numeric_paths=fine), "int8")
+        chosen_path(bundle_with(model, numeric_paths=fine), "int8", as_asked)
+
+
+def test_a_path_is_taken_only_as_it_was_measured(model: RiskModel) -> None:
+    """`fit` may have run on a processor without bf16, or the night may, or the network is too narrow to gain."""
+    there = bundle_with(model, numeric_paths=measured(image=FP32))
+    with pytest.raises(BundleError, match="image in fp32"):
+        chosen_path(there, BF16, as_asked)
+    auto = chosen_path(there, AUTO, as_asked)
+    assert (auto.path, "images are encoded in fp32, the slower path" in auto.said) == (FP32, True)
+    assert chosen_path(there, BF16, narrow).path == BF16, "nor were they in bf16 when it was measured"
+    assert "image in fp32 (too narrow)" in chosen_path(there, BF16, narrow).said
+    assert chosen_path(there, AUTO, narrow) == Chosen(FP32)
+    here = chosen_path(bundle_with(model, numeric_paths=measured(image=BF16)), BF16, narrow)
+    assert here.path == FP32
+    assert here.said.startswith("numeric path fp32, not bf16: image runs in fp32 here (too narrow)")
+    before = {BF16: {"largest_difference": 0.0, "rows": 10, "permitted": True}}
+    with pytest.raises(BundleError, match="tabular and image in fp32, or one that does not say"):
+        chosen_path(bundle_with(model, numeric_paths=before), BF16, as_asked)
+
+
+def test_bf16_that_changes_nothing_is_not_claimed(like_a_bundle: RiskModel) -> None:
+    kept = {"series": like_a_bundle.member(0).encoders["series"]}
+    bare = SimpleNamespace(member=lambda _: SimpleNamespace(encoders=kept), modalities=("series",))
+    found = measured()
+    del found[BF16]["encoders"]["tabular"]
+    chosen = chosen_path(bundle_with(bare, numeric_paths=found), BF16, as_asked)
+    assert chosen.path == FP32
+    assert "though bf16 was asked for" in chosen.said
+
+
+@pytest.mark.parametrize("path", [FP32, BF16])
+def test_what_a_night_says_of_encoders_is_what_they_are(model: RiskModel, path: str) -> None:
+    said = {name: one for name, (one, _) in encoder_paths(model, path, image_fast.image_path).items()}
+    assert said == dict(evaluator(model, path, image_fast.image_encoders).paths)
+    assert said["tabular"] == path
 
 
 def test_images_may_be_encoded_elsewhere(model: RiskModel, make_batch: Batch) -> None:
     asked = []
 
-    def images(given: RiskModel, modality: str, path: str) -> tuple[paths.Encoders, str]:
+    def images(given: RiskModel, modality: str, path: str) -> tuple[paths.Encoders, str, str]:
         asked.append((given is model, modality, path))
-        return evaluator(given).encoders[modality], "elsewhere"
+        return evaluator(given).encoders[modality], FP32, "elsewhere"
 
     inputs = model.tensors(make_batch())
     found = evaluator(model, BF16, images)
     assert asked == [(True, "image", BF16)]
     assert found.why[2] == "image: elsewhere."
+    assert found.paths == {"tabular": BF16, "series": FP32, "image": FP32}
     assert torch.equal(found.encode(inputs)["image"].embedding, evaluator(model).encode(inputs)["image"].embedding)

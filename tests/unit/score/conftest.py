@@ -1,5 +1,6 @@
 """The night run on the small hospital with a bundle of random weights."""
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,17 @@ import pytest
 
 from riskpred.config.night import NightConfig
 from riskpred.score.run import NightSummary, score
+
+HERE = {"cache": False, "decode_workers": 0}
+"""A night's images are decoded in the test's own process: two processes that load for 30 small files cost more than all
+else. tests/unit/imaging/test_decode.py, test_image_cache.py and the nights of tests/functional decode in workers."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _what_is_loaded_is_not_collected() -> None:
+    """Each night hands back memory, and a collection that looks at all that the tests have loaded takes 0.2 s."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
@@ -21,7 +33,7 @@ def night(
         monkeypatch.setattr("riskpred.score.prepare.load_bundle", lambda _: bundle)
         monkeypatch.setattr("riskpred.score.explain_run.load_bundle", lambda _: bundle)
         changed = {name: options.pop(name) for name in list(options) if name in NightConfig.model_fields}
-        settings = NightConfig().overridden(**{"explain": 5, "workers": 1, "images": {"cache": False}} | changed)
+        settings = NightConfig().overridden(**{"explain": 5, "workers": 1, "images": HERE} | changed)
         return score(warehouse, Path("bundle"), into, settings=settings, **{"as_of": as_of_us, "force": True} | options)
 
     return run

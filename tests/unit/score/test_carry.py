@@ -152,3 +152,26 @@ def test_ages_are_spread_over_the_cycle_and_end_once_in_it() -> None:
     left = (ends[0] - days[0].as_of) // DAY_US
     assert np.abs(np.bincount(left, minlength=30) / 1000 - 1).max() < 0.15, "about as many on every day"
     assert all(len(np.unique(ends[:, s])) in (2, 3) for s in range(0, 30_000, 997)), "the same moment, a cycle apart"
+
+
+def test_a_night_that_carries_everyone_tells_of_no_work(
+    tmp_path: Path, small_hospital: Any, night: Night, as_of_us: int
+) -> None:
+    warehouse, into = small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb"
+
+    class Heard:
+        def __init__(self) -> None:
+            self.stages: set[str] = set()
+
+        def step(self, stage: str, done: int, total: int | None = None) -> None:
+            self.stages.add(stage)
+
+    first, second = Heard(), Heard()
+    options = {"explain": 3, "part_size": 16, "max_score_age_days": 3650}
+    told = night(warehouse, into, progress=first, **options)
+    assert {"score", "explain"} <= first.stages
+    assert any("encoded by" in note for note in told.notes)
+    again = night(warehouse, into, progress=second, **options)
+    assert again.computed == 0
+    assert second.stages == {"verify", "publish"}
+    assert not any("mages" in note for note in again.notes)

@@ -69,7 +69,7 @@ def night(
 ) -> list[Row]:
     """Store a night's rows as a night does, and what drift says of it; the ledger row comes last."""
     if batch is not None:
-        put(scores, "feature_bins", feature_bin_rows(run, batch, reference))
+        put(scores, "feature_bins", feature_bin_rows(batch, reference), f"'{run}', *")
         for modality, receipt in batch.receipts.items():
             rows = pa.table({"s": batch.subject_id, "status": list(receipt.status)})
             put(scores, "input_receipts", rows, f"'{run}', s, '{modality}', status, 1, NULL, NULL, [], ''")
@@ -206,7 +206,7 @@ def test_an_older_bundle_is_scored_and_the_night_says_what_it_lacks(scores: Any,
 
 def test_cells_of_another_reference_are_refused(scores: Any, hospital: Any, reference: Any) -> None:
     fewer = replace(reference, features=reference.features[:3])
-    put(scores, "feature_bins", feature_bin_rows("tonight", take(hospital(), np.arange(5)), reference))
+    put(scores, "feature_bins", feature_bin_rows(take(hospital(), np.arange(5)), reference), "'tonight', *")
     with pytest.raises(pa.ArrowInvalid):
         drift_rows(scores, "tonight", fewer, as_of=DAY, bundle_sha256="b", site="here")
 

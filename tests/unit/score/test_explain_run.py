@@ -1,5 +1,7 @@
 """Reasons added later: the same rows as on the night itself, only where the inputs are still the same."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -65,3 +67,33 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(
     refused(InputError, "no such file", scores=tmp_path / "none.duckdb", subject=120)
     monkeypatch.setattr("riskpred.score.explain_run.load_bundle", lambda _: random_bundle(2))
     refused(BundleError, "not the bundle of the run", subject=120)
+
+
+DIES = """
+import os, sys
+from pathlib import Path
+from riskpred.records.publish import locked
+with locked(Path(sys.argv[1]), "riskpred score"):
+    os._exit(9)
+"""
+
+
+def test_a_dead_owner_of_the_lock_is_named(tmp_path: Path, small_hospital: Any, night: Night) -> None:
+    warehouse, into = small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb"
+    night(warehouse, into, explain=0)
+    said: list[str] = []
+    explain(into, warehouse, Path("bundle"), top=1, say=said.append)
+    assert said == []
+    with subprocess.Popen([sys.executable, "-c", DIES, str(into)]) as owner:
+        owner.wait()
+    explain(into, warehouse, Path("bundle"), top=1, say=said.append)
+    (told,) = said
+    assert told.startswith(f"{into}: lock taken over from riskpred score, process {owner.pid} on ")
+    with subprocess.Popen([sys.executable, "-c", DIES, str(into)]) as owner:
+        owner.wait()
+    (later,) = (note for note in night(warehouse, into, explain=0).notes if "lock" in note)
+    assert later == told.replace(*(str(pid) for pid in (pid_of(told), owner.pid))), "a night says the same"
+
+
+def pid_of(told: str) -> int:
+    return int(told.split("process ")[1].split()[0])

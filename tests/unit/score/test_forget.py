@@ -16,8 +16,9 @@ from riskpred.errors import InputError, OutputError
 from riskpred.records.publish import staged
 from riskpred.records.schema import table_schema, tables
 from riskpred.score.forget import forget
+from riskpred.score.layout import BY_SUBJECT, SCHEMA, STANDING, stored_schema
 from riskpred.score.verify import pair_counts
-from riskpred.score.views import VIEWS, create_views
+from riskpred.score.views import VIEWS
 
 PERSON, OTHER = 910003, 910004
 PLANTED = "Planted-Text-Of-Theirs"
@@ -35,21 +36,32 @@ def _write_scores() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written(tmp_path_factory: pytest.TempPathFactory, laid_out: Callable[[Path], Path]) -> Path:
     """24 simulated people in two nights, with a row of PERSON and of OTHER in every table that has subjects."""
-    path = _write_scores()(tmp_path_factory.mktemp("forget") / "scores.duckdb")
+    path = laid_out(_write_scores()(tmp_path_factory.mktemp("forget") / "scores.duckdb"))
     with duckdb.connect(str(path)) as connection:
-        create_views(connection)
         connection.execute(
-            "UPDATE explanations SET text_value = ? WHERE subject_id = ? AND level = 'feature'", [PLANTED, PERSON]
+            "UPDATE stored.explanations SET text_value = ? WHERE subject_id = ? AND level = 'feature'",
+            [PLANTED, PERSON],
         )
         run_id = "run-of-21-november"
         for subject, image in ((PERSON, IMAGE), (OTHER, "image-of-another")):
-            given = {"run_id": run_id, "image_id": image, "lesion": 1, "subject_id": subject, "label": "nodule"}
+            (computation,) = connection.execute(
+                f"SELECT computation FROM {STANDING} WHERE run_id = ? AND subject_id = ?", [run_id, subject]
+            ).fetchall()[0]
+            given = {
+                "computation": computation,
+                "image_id": image,
+                "lesion": 1,
+                "subject_id": subject,
+                "label": "nodule",
+            }
             _insert(connection, "findings", given | {"confidence": 0.5})
             reject = {"run_id": run_id, "source": "images", "reason": "unreadable", "field": "path", "wanted": "PNG"}
             _insert(connection, "rejects", reject | {"row_key": image, "subject_id": subject})
-            _insert(connection, "feature_bins", {"run_id": run_id, "subject_id": subject, "bins": b"\x01\x02"})
+            _insert(
+                connection, "feature_bins", {"computation": computation, "subject_id": subject, "bins": b"\x01\x02"}
+            )
             _insert(connection, "rejects", reject | {"row_key": image, "subject_id": None})
         connection.execute("CREATE TABLE notes_of_an_analyst (subject_id BIGINT NOT NULL, note VARCHAR)")
         connection.execute("INSERT INTO notes_of_an_analyst VALUES (?, 'x'), (?, 'y')", [PERSON, OTHER])
@@ -57,9 +69,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, row: dict[str, object]) -> None:
-    rows = pa.Table.from_pylist([row], schema=table_schema("scores", table).arrow())
+    rows = pa.Table.from_pylist([row], schema=stored_schema(table).arrow())
     connection.register("rows_to_add", rows)
-    connection.execute(f'INSERT INTO "{table}" SELECT * FROM rows_to_add')
+    place = f"{SCHEMA}.{table}" if table in BY_SUBJECT else table
+    connection.execute(f"INSERT INTO {place} SELECT * FROM rows_to_add")
     connection.unregister("rows_to_add")
 
 
@@ -70,8 +83,11 @@ def scores(written: Path, tmp_path: Path) -> Path:
 
 def everything(path: Path) -> dict[str, list[tuple[Any, ...]]]:
     with duckdb.connect(str(path), read_only=True) as connection:
-        names = [row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
-        return {name: connection.execute(f'SELECT * FROM "{name}" ORDER BY ALL').fetchall() for name in names}
+        names = connection.execute("SELECT schema_name, table_name FROM duckdb_tables()").fetchall()
+        return {
+            name: connection.execute(f'SELECT * FROM "{schema}"."{name}" ORDER BY ALL').fetchall()
+            for schema, name in names
+        }
 
 
 def test_every_row_of_theirs_is_gone_and_no_other_has_changed(scores: Path) -> None:
@@ -80,7 +96,7 @@ def test_every_row_of_theirs_is_gone_and_no_other_has_changed(scores: Path) -> N
     after = everything(scores)
     assert set(after) == set(before)
     theirs = [name for name in tables("scores") if "subject_id" in table_schema("scores", name).names]
-    assert {*theirs, "notes_of_an_analyst"} <= set(done.rows)
+    assert {*theirs, "standing", "notes_of_an_analyst"} <= set(done.rows)
     assert "findings" in theirs
     for name, rows in before.items():
         if name == "runs":
@@ -103,7 +119,7 @@ def test_not_null_and_views_are_as_before(scores: Path) -> None:
     forget(scores, str(PERSON))
     assert described() == before
     with duckdb.connect(str(scores), read_only=True) as connection:
-        for view in VIEWS:
+        for view in (*VIEWS, *BY_SUBJECT):
             found = connection.execute(f"SELECT count(*), count(*) FILTER (subject_id = {PERSON}) FROM {view}")
             count, theirs = found.fetchall()[0]
             assert count > 0, view
@@ -120,9 +136,8 @@ def test_their_bytes_are_gone_from_the_file_which_a_deleted_row_is_not(scores: P
 
     deleted = Path(shutil.copy(scores, tmp_path / "deleted.duckdb"))
     with duckdb.connect(str(deleted)) as connection:
-        for name in tables("scores"):
-            if "subject_id" in table_schema("scores", name).names:
-                connection.execute(f'DELETE FROM "{name}" WHERE subject_id = {PERSON}')
+        for place in ("rejects", STANDING, *(f"{SCHEMA}.{name}" for name in BY_SUBJECT)):
+            connection.execute(f"DELETE FROM {place} WHERE subject_id = {PERSON}")
         connection.execute("CHECKPOINT")
     assert any(secret in deleted.read_bytes() for secret in secrets), "a deleted row stays: why the file is rewritten"
 
@@ -171,7 +186,7 @@ def test_nobody_of_that_name_changes_nothing_and_is_not_repeated(scores: Path, s
 
 def test_a_number_that_is_also_a_pseudonym_is_not_guessed(scores: Path) -> None:
     with duckdb.connect(str(scores)) as connection:
-        connection.execute(f"UPDATE pseudonyms SET pseudonym = '000000910004' WHERE subject_id = {PERSON}")
+        connection.execute(f"UPDATE stored.pseudonyms SET pseudonym = '000000910004' WHERE subject_id = {PERSON}")
     before = scores.read_bytes()
     with pytest.raises(InputError, match="of one person and the pseudonym of another"):
         forget(scores, "000000910004")

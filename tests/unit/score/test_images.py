@@ -203,15 +203,18 @@ def test_no_scores_file_no_cache(model, root):
 
 
 def test_notes_say_what_it_runs_on(model, root, tmp_path):
-    with night(model, tmp_path / "scores.duckdb") as one:
-        assert one.notes == ("Images are encoded by torch, channels last, fp32.",)
-        assert one.numeric_path == "fp32"
+    some = chunk_of(root, ["1.png"], ["broken.png"])
+    for said in ("Images are encoded by torch, channels last, fp32.",), ():
+        with night(model, tmp_path / "scores.duckdb") as one:
+            assert one.notes == ()
+            receive(model, root, some, one)
+        assert one.notes == said, "the second time nothing is encoded"
 
 
 def test_a_plan_without_images_opens_nothing(model, tmp_path):
     bare = replace_plan(model)
     with NightImages(bare, tmp_path / "scores.duckdb") as one:
-        assert (one.sources, one.notes, one.numeric_path) == ({}, (), "fp32")
+        assert (one.sources, one.notes) == ({}, ())
         assert one.counts.decoded == 0
     assert not list(tmp_path.iterdir())
 

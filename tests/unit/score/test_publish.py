@@ -88,14 +88,14 @@ def test_a_fault_while_writing_a_table_publishes_nothing(
 ) -> None:
     from riskpred.score.store import Store
 
-    append = Store.append
+    insert = Store._insert
 
-    def failing(self: Store, name: str, rows: Any) -> None:
-        append(self, name, rows)
+    def failing(self: Store, place: str, rows: Any, name: str, *more: Any) -> None:
+        insert(self, place, rows, name, *more)
         if name == table:
             raise MemoryError
 
-    monkeypatch.setattr(Store, "append", failing)
+    monkeypatch.setattr(Store, "_insert", failing)
     with pytest.raises(OutputError, match="no memory left"):
         night(small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb")
     assert [path.name for path in tmp_path.iterdir()] == [PARTS]
@@ -148,9 +148,9 @@ def test_what_is_not_ours_is_not_overwritten(tmp_path: Path, small_hospital: Any
     older = tmp_path / "older.duckdb"
     night(warehouse, older)
     with duckdb.connect(str(older)) as connection:
-        for view in ("latest_risk_scores", "risk_changes", "top_reasons", "meds_predictions"):
-            connection.execute(f"DROP VIEW {view}")
-        connection.execute("ALTER TABLE risk_scores DROP COLUMN reference_group")
+        connection.execute(
+            "CREATE OR REPLACE VIEW risk_scores AS SELECT * EXCLUDE reference_group FROM latest_risk_scores"
+        )
     before = _files(tmp_path)
     for into, said in ((foreign, "no table"), (text, "DuckDB file"), (older, "reference_group"), (warehouse, "itself")):
         with pytest.raises(OutputError, match=said):
@@ -158,21 +158,36 @@ def test_what_is_not_ours_is_not_overwritten(tmp_path: Path, small_hospital: Any
     assert _files(tmp_path) == before
 
 
+OTHER = "UPDATE stored.risk_scores SET contributions = list_concat("
+ONE_PAIR = "DELETE FROM stored.eligibility WHERE subject_id = 120 AND outcome ="
+TWICE = "INSERT INTO stored.risk_scores SELECT * FROM stored.risk_scores"
+
 HARMS = {
-    "UPDATE risk_scores SET risk_high = risk - 0.001 WHERE subject_id = 120": "low <= risk <= high",
-    "UPDATE risk_scores SET risk = 'nan' WHERE subject_id = 120": "NaN",
-    "UPDATE risk_scores SET percentile = 1.5 WHERE subject_id = 120": "percentile outside",
-    "UPDATE risk_scores SET risk_low = 0, risk = 0 WHERE subject_id = 120 AND horizon_years = 5": "falls",
-    "INSERT INTO risk_scores SELECT * FROM risk_scores WHERE subject_id = 120": "key twice in risk_scores",
-    "DELETE FROM risk_scores WHERE subject_id = 120": "without its risks",
-    "UPDATE explanations SET contribution = contribution + 1 WHERE subject_id = 120": "do not sum",
-    "UPDATE explanations SET contribution = 'inf' WHERE subject_id = 120": "contribution that is NaN or infinite",
-    "DELETE FROM explanations WHERE subject_id = 120": "without modality reasons",
+    "UPDATE stored.risk_scores SET risk_high = risk - 0.001 WHERE subject_id = 120": "low <= risk <= high",
+    "UPDATE stored.risk_scores SET risk = 'nan' WHERE subject_id = 120": "NaN",
+    "UPDATE stored.risk_scores SET percentile = 1.5 WHERE subject_id = 120": "percentile outside",
+    "UPDATE stored.risk_scores SET risk_low = 0, risk = 0 WHERE subject_id = 120 AND horizon_years = 5": "falls",
+    f"{TWICE} WHERE subject_id = 120": "key twice in risk_scores",
+    "DELETE FROM stored.risk_scores WHERE subject_id = 120": "without its risks",
+    f"{OTHER} [contributions[1] + 1], contributions[2:]) WHERE subject_id = 120": "do not sum",
+    f"{OTHER} ['inf'::DOUBLE], contributions[2:]) WHERE subject_id = 120": "contribution that is NaN or infinite",
+    f"{OTHER} contributions, [0]) WHERE subject_id = 120": "without a contribution of each modality",
+    "DELETE FROM stored.computations": "without a contribution of each modality",
+    "DELETE FROM stored.pseudonyms WHERE subject_id = 120": "a subject without one",
+    f"{ONE_PAIR} (SELECT min(outcome) FROM stored.eligibility)": "a subject without its pair",
+    "INSERT INTO stored.standing SELECT * FROM stored.standing WHERE subject_id = 120": "stands twice",
+    "INSERT INTO stored.input_receipts FROM stored.input_receipts WHERE subject_id = 120": "key twice in input",
 }
 
 
 def test_each_broken_promise_is_seen(tmp_path: Path, small_hospital: Any, night: Night) -> None:
-    from riskpred.score.verify import verify_rows
+    from riskpred.score.content import Content, stored_content
+    from riskpred.score.layout import Rows
+    from riskpred.score.verify import verify_night, verify_rows
+
+    def night_of(connection: Any, run_id: str) -> None:
+        """As the night that computed everyone verifies itself, whatever its digest."""
+        verify_night(connection, run_id, 1, stored_content(connection, Rows(run_id).of("risk_scores")), Content())
 
     into = tmp_path / "scores.duckdb"
     run_id = night(small_hospital.write("w.duckdb"), into, explain=0).ledger["run_id"]
@@ -181,8 +196,9 @@ def test_each_broken_promise_is_seen(tmp_path: Path, small_hospital: Any, night:
         for harm, said in HARMS.items():
             connection.execute("BEGIN")
             connection.execute(harm)
-            with pytest.raises(AssertionError, match=said):
-                verify_rows(connection, run_id)
+            for verify in (verify_rows, night_of):
+                with pytest.raises(AssertionError, match=said):
+                    verify(connection, run_id)
             connection.execute("ROLLBACK")
         verify_rows(connection, run_id)
 
@@ -192,11 +208,11 @@ def test_a_row_that_breaks_a_promise_stops_the_night(
 ) -> None:
     from riskpred.score import assemble, verify
 
-    def harmed(connection: Any, run_id: str, expected: Any) -> Any:
-        connection.execute("UPDATE risk_scores SET risk_high = 2")
-        return verify.verify_rows(connection, run_id, expected)
+    def harmed(connection: Any, *night: Any) -> Any:
+        connection.execute("UPDATE stored.risk_scores SET risk_high = 2")
+        return verify.verify_night(connection, *night)
 
-    monkeypatch.setattr(assemble, "verify_rows", harmed)
+    monkeypatch.setattr(assemble, "verify_night", harmed)
     with pytest.raises(AssertionError, match="not published"):
         night(small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb", explain=0)
     assert list(tmp_path.iterdir()) == [], "parts that broke a promise are not used again"
@@ -214,7 +230,7 @@ def test_a_row_lost_after_the_commit_is_noticed(
 
     def losing(self: Store) -> None:
         commit(self)
-        self.connection.execute("UPDATE risk_scores SET risk = risk_low WHERE subject_id = 120")
+        self.connection.execute("UPDATE stored.risk_scores SET risk = risk_low WHERE subject_id = 120")
 
     monkeypatch.setattr(Store, "commit", losing)
     with pytest.raises(AssertionError, match="content_digest"):

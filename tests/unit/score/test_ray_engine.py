@@ -1,6 +1,8 @@
 """The ray engine without ray: what it refuses, what a worker says, and what becomes of parts when workers are lost."""
 
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -85,7 +87,9 @@ def test_an_address_without_the_engine_is_a_mistake(capsys: Any) -> None:
 
 
 def test_ray_is_loaded_only_where_it_is_used() -> None:
-    assert "ray" not in sys.modules, "importing riskpred.score must not load it"
+    code = "import sys, riskpred.score.run, riskpred.score.ray_actor; print('ray' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "False\n"
 
 
 # What a worker says.
@@ -355,3 +359,17 @@ def test_parts_that_are_not_seen_from_here_end_the_night(given: Any, monkeypatch
     monkeypatch.setattr(ray_engine, "_PATIENCE_SECONDS", 0.3)
     with pytest.raises(OutputError, match="2 parts that workers finished are not seen from here"):
         ray_engine._wait_until_seen(given.parts.folder, tasks(2))
+
+
+def test_a_cluster_that_lost_its_last_machine_is_not_waited_for(given: Any) -> None:
+    class Gone(Cluster):
+        def wait(self, waiting: Sequence[int], timeout: float) -> tuple[list[int], list[int]]:
+            return [], list(waiting)
+
+        def cluster_resources(self) -> dict[str, float]:
+            return {"CPU": float(self._cpus)} if not self.workers else {}
+
+    began = time.monotonic()
+    with pytest.raises(OutputError, match="no worker is left"):
+        crew(Gone(2, well, lambda *_: Answer()), [], given).make(tasks(4), {}, lambda *_: None)
+    assert time.monotonic() - began < 60

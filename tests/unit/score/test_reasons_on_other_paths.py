@@ -54,7 +54,14 @@ def permitted(small_config: Any, bundle_of: Night) -> Any:
             encoder = bundle.model.member(r).encoders["image"]
             encoder.to_coefficients.weight.mul_(0.1)
             encoder.to_embedding.weight.mul_(0.3)
-    return replace(bundle, card={**bundle.card, "numeric_paths": {"bf16": {"permitted": True}}})
+            bundle.model.member(r).encoders["tabular"].to_coefficients.weight.mul_(0.1)
+    measured = {
+        "encoders": {"tabular": "bf16", "series": "fp32", "image": "bf16"},
+        "largest_difference": 0.0005,
+        "rows": 60,
+        "permitted": True,
+    }
+    return replace(bundle, card={**bundle.card, "numeric_paths": {"bf16": measured}})
 
 
 @pytest.mark.parametrize("how", ["bf16 of this processor", "a larger difference"])
@@ -140,14 +147,12 @@ def test_a_published_risk_may_be_off_by_its_path_alone(
     )[0][0]
     with duckdb.connect(str(into)) as connection:
         connection.execute(
-            "UPDATE risk_scores SET risk = risk + $off, risk_high = risk_high + $off WHERE subject_id = $subject",
+            "UPDATE stored.risk_scores SET risk = risk + $off, risk_high = risk_high + $off, "
+            "contributions = list_concat([contributions[1] + 100 * $off], contributions[2:]) "
+            "WHERE subject_id = $subject",
             {"off": off, "subject": subject},
         )
-        connection.execute(
-            "UPDATE explanations SET contribution = contribution + 100 * $off "
-            "WHERE modality = 'tabular' AND level = 'modality' AND subject_id = $subject",
-            {"off": off, "subject": subject},
-        )
+        assert connection.execute("SELECT DISTINCT modalities[1] FROM stored.computations").fetchall() == [("tabular",)]
     if refused:
         with pytest.raises(InputError, match=f"numeric path: {path}"):
             explain(into, warehouse, Path("bundle"), subject=subject)
