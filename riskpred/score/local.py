@@ -49,7 +49,7 @@ def make_parts(
     # Where there are images, decoding is most of the work and has processes of its own; one cache, one who writes it.
     processes = min(workers or cores(), len(tasks))
     maker = Maker(bundle, source, common, images)
-    if images or processes == 1:
+    if images or processes < 2:
         _make_here(maker, tasks, on_done)
         return
     source.hold_little(MEGABYTES)

@@ -10,6 +10,8 @@ from typing import Final
 
 import duckdb
 
+from riskpred.records.schema import tables
+
 Contents = dict[str, tuple[int, str]]
 """table -> (rows, digest over them in any order)."""
 
@@ -31,8 +33,7 @@ def contents(scores: Path, exact: bool = True) -> Contents:
     """
     found: Contents = {}
     with duckdb.connect(str(scores), read_only=True) as connection:
-        tables = connection.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal ORDER BY 1").fetchall()
-        for (table,) in tables:
+        for table in tables("scores"):
             described = connection.execute(f'DESCRIBE "{table}"').fetchall()
             names = [(name, kind) for name, kind, *_ in described if name not in _WHEN]
             if table == "runs":
