@@ -47,7 +47,7 @@ def forget(
         refuse_unlike_report(folder)
         elsewhere[f"report {folder}"] = partial(_forget_pages, folder)
     with Shown() as progress:
-        removed = erase(scores, subject, elsewhere, progress)
+        removed = erase(scores, subject, elsewhere, progress, progress.say)
     typer.echo(json.dumps(_plain(removed, scores)) if as_json else _text(removed, scores))
 
 

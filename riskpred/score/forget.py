@@ -14,7 +14,7 @@ from duckdb import DuckDBPyConnection
 
 from riskpred.errors import InputError
 from riskpred.progress import Progress, Silent
-from riskpred.records.publish import staged
+from riskpred.records.publish import locked, staged
 from riskpred.score.content import stored_content
 from riskpred.score.layout import SCHEMA, Rows, is_laid_out
 from riskpred.score.pseudonyms import SALT, pseudonyms
@@ -51,7 +51,11 @@ class Forgotten:
 
 
 def forget(
-    scores: Path, subject: str, elsewhere: Mapping[str, Eraser] | None = None, progress: Progress | None = None
+    scores: Path,
+    subject: str,
+    elsewhere: Mapping[str, Eraser] | None = None,
+    progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Forgotten:
     """Remove one person from every run of a scores file, its staging files, its unfinished night and other places.
 
@@ -63,13 +67,17 @@ def forget(
         subject: subject_id, or the pseudonym by which reports name them.
         elsewhere: name of a place -> what erases the person there. Called when the new file is whole, before it is
             swapped in: what fails there leaves the scores file as it was, and the verb can be run again.
+        say: receives what an operator should know, in sentences.
 
     Raises: InputError: no such file, not a scores file, nobody of that name in it. OutputError: locked, or no space.
     """
     progress = progress or Silent()
     if not scores.is_file():
         raise InputError(f"{scores}: no such file.", wanted="a scores file", do="check the path")
-    with staged(scores, MEMORY_LIMIT) as connection:
+    with (
+        locked(scores, "riskpred forget", say) as held,
+        staged(scores, MEMORY_LIMIT, held=held) as connection,
+    ):
         tables = _attach(connection, scores)
         parts = scores.absolute().parent / f".{scores.name}.parts"
         person = _resolve(connection, tables, subject, scores, parts)

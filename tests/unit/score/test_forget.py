@@ -4,6 +4,8 @@ import hashlib
 import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -229,6 +231,18 @@ def test_a_locked_file_is_refused_and_unchanged(scores: Path) -> None:
     assert caught.value.exit_code == 15
     assert not called
     assert scores.read_bytes() == before
+
+
+def test_a_dead_owner_of_the_lock_is_named(scores: Path) -> None:
+    dies = "import os, sys; from pathlib import Path; from riskpred.records.publish import locked\n"
+    dies += "with locked(Path(sys.argv[1]), 'riskpred score'): os._exit(9)"
+    with subprocess.Popen([sys.executable, "-c", dies, str(scores)]) as owner:
+        owner.wait()
+    said: list[str] = []
+    forget(scores, str(PERSON), say=said.append)
+    forget(scores, str(OTHER), say=said.append)
+    (told,) = said
+    assert told.startswith(f"{scores}: lock taken over from riskpred score, process {owner.pid} on ")
 
 
 def test_other_places_are_erased_before_the_swap_and_what_fails_there_stops_it(scores: Path) -> None:
