@@ -69,7 +69,9 @@ def score(
     force: Annotated[
         bool, typer.Option("--force", help="Use a bundle that no evaluation has passed; the ledger says so.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the ledger row as one JSON object.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the row of `runs`, and the summary, as one JSON object.")
+    ] = False,
 ) -> None:
     """Write calibrated risks, with intervals and reasons, for everyone at risk; publish them whole or not at all.
 
@@ -115,7 +117,7 @@ def score(
             say=progress.say,
         )
     typer.echo(_summary(night, into), err=True)
-    typer.echo(json.dumps(night.ledger) if as_json else _table(night))
+    typer.echo(json.dumps(night.ledger | {"summary": _told(night)}) if as_json else _table(night))
     if rejected := night.rejected_pairs:
         raise NotAllScored(
             f"{into}: published, but {rejected:,} of {night.ledger['eligible_pairs']:,} eligible pairs got no risk.",
@@ -165,6 +167,13 @@ def _summary(night: "NightSummary", into: Path) -> str:
         f"  bundle {night.ledger['bundle_name']} {night.ledger['bundle_version']}: {night.ledger['promotion']}"
     )
     return "\n".join(lines)
+
+
+def _told(night: "NightSummary") -> dict[str, object]:
+    """What `_summary` says, for programs: all but the ledger row beside it."""
+    told = asdict(night)
+    del told["ledger"]
+    return told
 
 
 def _table(night: "NightSummary") -> str:

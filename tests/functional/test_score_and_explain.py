@@ -37,6 +37,11 @@ def test_a_night_from_the_command_line(tiny: Any, tmp_path: Path, capsys: pytest
     assert ledger["considered_pairs"] == 3 * 300
     assert ledger["risk_rows"] == _ask(into, "SELECT count(*) FROM latest_risk_scores")[0][0] > 0
     assert ledger["model_card"]
+    summary = ledger["summary"]
+    assert (summary["computed"], summary["carried"], summary["explained"]) == (300, 0, 3)
+    assert summary["pairs"]["stroke"]["scored"] + summary["pairs"]["stroke"]["out_of_scope"] == 300
+    assert {"read", "model", "write", "verify"} <= summary["seconds"].keys()
+    assert sum(summary["seconds"].values()) > 0 < summary["total_seconds"]
     assert f"{ledger['scored_pairs']:,} scored and 0 carried of {ledger['eligible_pairs']:,} eligible pairs" in said.err
     assert "\n  drift: " in said.err
     assert "\n  bundle tiny " in said.err
