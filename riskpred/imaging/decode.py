@@ -29,7 +29,7 @@ _AHEAD: Final = 4
 """Images given to a worker beyond the one it reads, so that it never waits for the caller."""
 
 _WORTH_A_WORKER: Final = 64
-"""Files at once that pay for a worker's start, a quarter of a second of a core."""
+"""Files that pay for a worker's start, a quarter of a second of a core; those asked for before count, too."""
 
 _GRACE_SECONDS: Final = 5.0
 
@@ -107,6 +107,7 @@ class DecodePool:
     def __init__(self, workers: int | None = None) -> None:
         self.workers = cores() if workers is None else workers
         self._running: list[_Worker] = []
+        self._asked = 0
 
     def __enter__(self) -> "DecodePool":
         return self
@@ -142,7 +143,8 @@ class DecodePool:
             return
         if not wanted:
             return
-        self.start(len(wanted))
+        self._asked += len(wanted)
+        self.start(self._asked)
         waiting, answers = deque(range(len(wanted))), dict[int, Decoded]()
         asking, suspects = 0, set[int]()
         try:

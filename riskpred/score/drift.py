@@ -26,6 +26,9 @@ STATUSES: Final = ("used", "missing", "stale", "rejected")
 
 _READ: Final = 100_000
 
+_FINE: Final = 2**40
+"""Steps of a risk in which they are added up."""
+
 Row = dict[str, Any]
 Key = tuple[str | None, ...]
 
@@ -291,10 +294,11 @@ def _risk_counts(
     """By tenth of the out-of-fold risks, which `percentile` says."""
     counts: dict[tuple[str, float], list[int]] = {}
     total: dict[tuple[str, float], float] = {}
+    # Whole numbers: a sum of fractions depends, in its last digits, on which thread was first.
     for outcome, years, cell, count, risk in connection.execute(
         f"""
         SELECT outcome, horizon_years, least(floor(percentile * {RISK_CELLS}), {RISK_CELLS - 1})::INTEGER AS cell,
-            count(*), sum(risk)
+            count(*), sum((risk * {_FINE})::BIGINT)::DOUBLE / {_FINE}
         FROM risk_scores WHERE run_id = ? GROUP BY ALL ORDER BY ALL
         """,
         [run_id],
