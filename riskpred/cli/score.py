@@ -42,7 +42,9 @@ def score(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(help="Processes that compute. [default: one a core of the engine]", min=1, metavar="N"),
+        typer.Option(
+            help="Processes that compute. [default: one a core of the engine, for long work]", min=1, metavar="N"
+        ),
     ] = None,
     keep_runs: Annotated[
         int | None, typer.Option(help="Newest nights that SCORES keeps. [default: 7]", min=1, metavar="N")

@@ -7,12 +7,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from multiprocessing import forkserver
+from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
@@ -27,6 +29,9 @@ from riskpred.score.worker import MEGABYTES, OnDone, Place, Worker
 
 if TYPE_CHECKING:
     from riskpred.model.bundle import Bundle
+
+_WORTH_SECONDS: Final = 8.0
+"""Work left for which other processes are started unasked: each start costs some 3 seconds of a core."""
 
 _STOPS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -50,93 +55,127 @@ def make_parts(
     processes = min(workers or cores(), len(tasks))
     maker = Maker(bundle, source, common, images)
     if images or processes < 2:
-        _make_here(maker, tasks, on_done)
+        for done, finished in _made_here(maker, tasks):
+            on_done(done, finished)
         return
     source.hold_little(MEGABYTES)
     hand_back_memory()
-    left = _in_processes(place, common, tasks, processes - 1, on_done, maker)
-    if not left:
+    with _Team(place, common, tasks, processes - 1, on_done) as team:
+        team.work(maker, at_once=workers is not None)
+    if not team.left:
         return
-    say(f"a worker process was killed (out of memory?); the {len(left):,} parts left are made one at a time")
+    say(f"a worker process was killed (out of memory?); the {len(team.left):,} parts left are made one at a time")
     # Not by this process: it must live to say what happened.
-    left = _in_processes(place, common, left, 1, on_done)
-    if left:
+    with _Team(place, common, team.left, 1, on_done) as team:
+        team.work(None)
+    if team.left:
         raise OutputError(
-            f"worker processes were killed twice; {len(left):,} of {len(tasks):,} parts are not made.",
+            f"worker processes were killed twice; {len(team.left):,} of {len(tasks):,} parts are not made.",
             wanted="memory for one part at a time",
             do="free memory or lower part_size, then run again: finished parts are kept",
         )
 
 
-def _make_here(
-    maker: Maker, tasks: Iterable[Task], on_done: OnDone, meanwhile: Callable[[], None] | None = None
-) -> None:
-    """Make parts in this process. `meanwhile` is called after each chunk of subjects."""
+def _made_here(maker: Maker, tasks: Iterable[Task]) -> Iterator[tuple[int, bool]]:
+    """Make parts in this process; yields as `OnDone` wants to hear it, after each chunk of subjects and each part."""
     with one_thread():
         for task in tasks:
             before = 0
             for done in maker.make(task):
-                on_done(done - before, False)
+                yield done - before, False
                 before = done
-                if meanwhile is not None:
-                    meanwhile()
-            on_done(0, True)
+            yield 0, True
 
 
-def _in_processes(
-    place: Place, common: Common, tasks: Sequence[Task], workers: int, on_done: OnDone, maker: Maker | None = None
-) -> list[Task]:
-    """Make parts in worker processes, and in this one where it has a maker.
+class _Team:
+    """Worker processes that make parts beside this one. They end with the block, whatever ends it.
 
-    Returns: the parts that were not made because a worker was killed.
+    Args: workers: how many others.
     """
-    to_do, killed = deque(tasks), list[Task]()
-    waiting: dict[Future[None], Task] = {}
 
-    def give() -> None:
-        """Hand out parts: two a worker, so that none waits for this process to come back to it."""
-        while to_do and len(waiting) < 2 * workers and not killed:
-            try:
-                future = pool.submit(_make, to_do[0])
-            except BrokenProcessPool:
-                killed.append(to_do.popleft())
+    def __init__(self, place: Place, common: Common, tasks: Sequence[Task], workers: int, on_done: OnDone) -> None:
+        self._place, self._common, self._workers, self._on_done = place, common, workers, on_done
+        self._to_do, self._killed = deque(tasks), list[Task]()
+        self._waiting: dict[Future[None], Task] = {}
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "_Team":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._pool is None:
+            return
+        for process in list((self._pool._processes or {}).values()):
+            if process.is_alive():
+                process.terminate()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def left(self) -> list[Task]:
+        """Parts that were not made, because a worker was killed."""
+        return [*self._killed, *self._to_do]
+
+    def work(self, maker: Maker | None, at_once: bool = True) -> None:
+        """Make every part, in the others and, with a maker, in this process.
+
+        Args: at_once: start the others now, not when there is enough to do for them.
+        """
+        if at_once or maker is None:
+            self._start()
+        if maker is not None:
+            self._work_here(maker)
+        while self._waiting:
+            self._hear(1.0)
+
+    def _work_here(self, maker: Maker) -> None:
+        began, done = 0.0, 0
+        for more, finished in _made_here(maker, self._own()):
+            self._on_done(more, finished)
+            if self._pool is not None:
+                self._hear()
+            elif not began:
+                began = time.monotonic()  # the first chunk warms up
             else:
-                waiting[future] = to_do.popleft()
+                done += more
+                left = sum(len(task.subjects) for task in self._to_do)
+                if done and left * (time.monotonic() - began) / done > _WORTH_SECONDS:
+                    self._start()
 
-    def hear(timeout: float = 0) -> None:
-        for future in wait(waiting, timeout, FIRST_COMPLETED).done:
-            task = waiting.pop(future)
+    def _own(self) -> Iterator[Task]:
+        while self._to_do and not self._killed:
+            yield self._to_do.popleft()
+
+    def _start(self) -> None:
+        # A fork of this process, which has threads (DuckDB, torch), may hang. The fork server has none: it only
+        # imports, and its children share what it imported. Sent: paths, ids, and what reasons must add up to.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        with _stops_wait(), _imports_as_here():
+            forkserver.ensure_running()
+            self._pool = ProcessPoolExecutor(self._workers, context, _start, (self._place, self._common))
+            self._give()
+
+    def _give(self) -> None:
+        """Hand out parts: two a worker, so that none waits for this process to come back to it."""
+        assert self._pool is not None, "started"
+        while self._to_do and len(self._waiting) < 2 * self._workers and not self._killed:
+            try:
+                future = self._pool.submit(_make, self._to_do[0])
+            except BrokenProcessPool:
+                self._killed.append(self._to_do.popleft())
+            else:
+                self._waiting[future] = self._to_do.popleft()
+
+    def _hear(self, timeout: float = 0) -> None:
+        for future in wait(self._waiting, timeout, FIRST_COMPLETED).done:
+            task = self._waiting.pop(future)
             try:
                 future.result()
             except BrokenProcessPool:
-                killed.append(task)
+                self._killed.append(task)
             else:
-                on_done(len(task.subjects), True)
-        give()
-
-    def own() -> Iterator[Task]:
-        while to_do and not killed:
-            yield to_do.popleft()
-
-    # A fork of this process, which has threads (DuckDB, torch), may hang. The fork server has none: it only imports,
-    # and its children share what it imported. Sent: paths, ids, and what reasons must add up to.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    pool = ProcessPoolExecutor(workers, context, _start, (place, common))
-    try:
-        with _stops_wait(), _imports_as_here():
-            forkserver.ensure_running()
-            give()
-        if maker is not None:
-            _make_here(maker, own(), on_done, hear)
-        while waiting:
-            hear(1.0)
-    finally:
-        for process in list((pool._processes or {}).values()):
-            if process.is_alive():
-                process.terminate()
-        pool.shutdown(wait=True, cancel_futures=True)
-    return [*killed, *to_do]
+                self._on_done(len(task.subjects), True)
+        self._give()
 
 
 @contextmanager
