@@ -6,8 +6,7 @@ Analysts read views named as schemas/scores names the tables. Behind them, in th
 - `computations`: one row per night that computed anyone; the order of its modalities.
 - the tables of BY_SUBJECT: rows by (computation, subject_id). A risk holds its modalities' contributions as a list.
 
-So a night writes what changed and one short row for everybody else, and a file of seven nights is little larger than
-one of a single night.
+So a night writes what changed and one short row for everybody else, and seven nights take little more room than one.
 """
 
 from dataclasses import dataclass
