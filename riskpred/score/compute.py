@@ -3,6 +3,7 @@
 A part holds every row of its subjects, so that parts can be lost and made again, and joined in any order.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,15 @@ class Task:
         assert self.kind in (RISKS, REASONS), self.kind
         assert (self.contribution is not None) == (self.kind == REASONS), "reasons must know what they add up to"
 
+    @property
+    def content(self) -> str:
+        """Digest of what the part is to hold: whose rows, at which moment, adding up to what. 32 hex characters."""
+        found = hashlib.blake2b(f"{self.kind} {self.moment} ".encode(), digest_size=16)
+        found.update(self.subjects.tobytes())
+        if self.contribution is not None:
+            found.update(self.contribution.tobytes())
+        return found.hexdigest()
+
 
 @dataclass(frozen=True)
 class Common:
@@ -104,7 +114,8 @@ class Maker:
         watch = Stopwatch()
         with PartWriter(self._common.folder, task.kind, task.number) as part:
             yield from (self._risks if task.kind == RISKS else self._reasons)(task, part, watch)
-            part.about |= {"subjects": len(task.subjects), "seconds": watch.seconds, "cpu_seconds": watch.cpu}
+            part.about |= {"task": task.content, "subjects": len(task.subjects)}
+            part.about |= {"seconds": watch.seconds, "cpu_seconds": watch.cpu}
 
     def _risks(self, task: Task, part: PartWriter, watch: Stopwatch) -> Iterator[int]:
         top, content, done = TopSubjects(self._common.explain), Content(), 0

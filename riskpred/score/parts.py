@@ -71,6 +71,22 @@ class Parts:
                 with pa.memory_map(str(path)) as source:
                     yield pa.ipc.open_file(source).read_all()
 
+    def keep(self, kind: str, tasks: Mapping[int, str]) -> int:
+        """Remove finished parts of a kind that are not of these tasks; how many.
+
+        The plan does not say whose reasons are told: what the scores file held when they were made decides it, and it
+        may have got later reasons since.
+
+        Args: tasks: number -> `Task.content` of all parts of that kind.
+        """
+        stale = [number for number, about in self.finished(kind).items() if about.get("task") != tasks.get(number)]
+        for number in stale:
+            place = self.folder / _name(kind, number)
+            gone = place.with_suffix(".tmp")  # cut off here, it is no finished part
+            place.rename(gone)
+            shutil.rmtree(gone)
+        return len(stale)
+
     def remove(self) -> None:
         shutil.rmtree(self.folder)
 

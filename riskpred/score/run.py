@@ -201,6 +201,7 @@ class _Night:
         into, night = request.into, prepared.night
         common = Common(night, parts.folder, parts.salt, settings.explain, batch_size, chunk_size)
         tasks = tasks_of(RISKS, prepared.to_compute, settings.part_size, night.as_of, prepared.shards)
+        self._keep(parts, RISKS, tasks)
         self._teller.planned(prepared, len(tasks), len(parts.finished(RISKS)))
         model = prepared.bundle.model
         if request.engine == "local" and (card := cuda()) is not None:
@@ -223,6 +224,7 @@ class _Night:
                 night.as_of,
                 prepared.shards,
             )
+            self._keep(parts, REASONS, reasons)
             self._make(make, parts, common, reasons, "explain", {})
         told = parts.finished(REASONS).values()
         if without := sum(about["without"] for about in told):
@@ -256,6 +258,11 @@ class _Night:
             settings.decode_worker_count,
             cache_days=settings.images.cache_days,
         )
+
+    def _keep(self, parts: Parts, kind: str, tasks: Sequence[Task]) -> None:
+        removed = parts.keep(kind, {task.number: task.content for task in tasks})
+        if removed:
+            self._notes(f"{removed:,} finished parts of an interrupted run were removed: they are of other subjects")
 
     def _make(
         self,

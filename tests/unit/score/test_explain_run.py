@@ -45,6 +45,36 @@ def test_one_subject_is_added_beside_the_others(tmp_path: Path, small_hospital: 
     assert {row[0] for row in rows(into, explained)} == before | {other}
 
 
+def test_reasons_added_while_a_night_was_unfinished_are_not_told_twice(
+    tmp_path: Path, small_hospital: Any, night: Night, rows: Rows, as_of_us: int
+) -> None:
+    """Its finished parts hold them, too: whom tonight stands on yesterday's rows had none yet when it was cut off."""
+
+    class CutOff:
+        def step(self, stage: str, done: int, total: int | None = None) -> None:
+            if stage == "publish":
+                raise KeyboardInterrupt
+
+    warehouse, into, whole = small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb", tmp_path / "whole.duckdb"
+    night(warehouse, whole, explain=4)
+    tonight = {"as_of": as_of_us + 1, "explain": 4, "max_score_age_days": 10_000}
+    night(warehouse, into, explain=0, max_score_age_days=10_000)
+    with pytest.raises(KeyboardInterrupt):
+        night(warehouse, into, progress=CutOff(), **tonight)
+    explain(into, warehouse, Path("bundle"), top=2)
+    done = night(warehouse, into, **tonight)
+    assert (done.computed, done.explained) == (0, 4)
+    assert any("were removed: they are of other subjects" in note for note in done.notes)
+    (of_whole,) = rows(whole, "SELECT run_id FROM runs")[0]
+    for told in (
+        "subject_id, outcome, horizon_years, modality, feature FROM explanations "
+        "WHERE level = 'feature' AND run_id = '{}' ORDER BY ALL",
+        "subject_id, kind, name FROM evidence WHERE run_id = '{}' ORDER BY ALL",
+    ):
+        found = rows(into, "SELECT " + told.format(done.ledger["run_id"]))
+        assert found == rows(whole, "SELECT " + told.format(of_whole))
+
+
 def test_what_does_not_fit_is_refused_and_changes_nothing(
     tmp_path: Path, small_hospital: Any, night: Night, rows: Rows, random_bundle: Night, monkeypatch: pytest.MonkeyPatch
 ) -> None:
