@@ -19,6 +19,7 @@ from riskpred.score.gate import refusals
 from riskpred.score.layout import BY_SUBJECT
 from riskpred.score.ledger import Ledger, add_row, ledger_row, read_back
 from riskpred.score.parts import Parts
+from riskpred.score.plan import iso
 from riskpred.score.prepare import Prepared
 from riskpred.score.pseudonyms import keep_salt
 from riskpred.score.rows import incomplete_image_rows
@@ -85,7 +86,7 @@ def assemble(
     with watch("retire old nights"):
         if again:
             store.forget_run(REPLACED)
-        store.retire(_retired(connection, settings.keep_runs))
+        store.retire(_retired(connection, night.as_of, settings.keep_runs))
     with watch("verify"):
         drift = drift_rows(
             connection,
@@ -157,12 +158,20 @@ def _loaded(parts: Parts, kind: str, numbers: list[int]) -> Iterator[tuple[pa.Ta
                 yield pa.concat_tables(rows), table
 
 
-def _retired(connection: DuckDBPyConnection, keep_runs: int) -> list[str]:
-    """Published nights that are more than `keep_runs` with tonight's, whose row of `runs` is not there yet."""
+def _retired(connection: DuckDBPyConnection, as_of: int, keep_runs: int) -> list[str]:
+    """Published nights that are more than `keep_runs` with tonight's, whose row of `runs` is not there yet.
+
+    The latest night stays even if tonight's, of the past, is the only other one to keep: analysts' views read it.
+    """
     rows = connection.execute(
-        "SELECT run_id FROM runs WHERE status = 'published' ORDER BY as_of DESC, finished_at DESC, run_id"
+        "SELECT run_id, as_of > $as_of::TIMESTAMP FROM runs WHERE status = 'published' "
+        "ORDER BY as_of DESC, finished_at DESC, run_id",
+        {"as_of": iso(as_of)},
     ).fetchall()
-    return [run_id for (run_id,) in rows[keep_runs - 1 :]]
+    kept = keep_runs - 1
+    if rows and rows[0][1]:
+        kept = max(kept, 1)
+    return [run_id for run_id, _ in rows[kept:]]
 
 
 def _pairs(connection: DuckDBPyConnection, run_id: str) -> dict[str, dict[str, int]]:

@@ -142,6 +142,17 @@ def test_old_nights_are_retired_but_their_ledger_stays(
     assert len(rows(into, "SELECT DISTINCT run_id FROM risk_scores")) == 1
 
 
+def test_a_night_of_the_past_does_not_retire_the_latest(
+    tmp_path: Path, small_hospital: Any, night: Night, rows: Rows, as_of_us: int
+) -> None:
+    warehouse, into = small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb"
+    night(warehouse, into, as_of=as_of_us - 2, explain=0)
+    latest = night(warehouse, into, explain=0).ledger["run_id"]
+    past = night(warehouse, into, as_of=as_of_us - 1, keep_runs=1, explain=0).ledger["run_id"]
+    assert rows(into, "SELECT DISTINCT run_id FROM latest_risk_scores") == [(latest,)]
+    assert set(rows(into, "SELECT DISTINCT run_id FROM risk_scores")) == {(latest,), (past,)}
+
+
 def test_ages_are_spread_over_the_cycle_and_end_once_in_it() -> None:
     subjects = np.arange(1, 30_001, dtype=np.int64)
     days = [Planned("r", day * DAY_US + 5, 0, "", "", max_score_age_days=30) for day in range(20_000, 20_060)]
