@@ -32,6 +32,9 @@ _NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
 _PSEUDONYMS: Final = f"{SCHEMA}.pseudonyms"
 _SECRETS: Final = "main.secrets"
 
+_THEIRS: Final = "TRY_CAST(subject_id AS BIGINT) = $person"
+"""Whose row it is; in a table of another tool it may be a text."""
+
 Eraser = Callable[[int, frozenset[str]], int]
 """Erases a subject (subject_id, every pseudonym of theirs) from another place; returns how many things it removed."""
 
@@ -102,12 +105,14 @@ def forget(
 
 
 def _attach(connection: DuckDBPyConnection, scores: Path) -> dict[str, list[str]]:
-    """Attach the published file and make its tables, empty; table, with its schema -> columns."""
+    """Attach the published file and make all that it holds, empty; table, with its schema -> columns."""
     connection.execute(f"ATTACH '{str(scores).replace(chr(39), chr(39) * 2)}' AS {EARLIER} (READ_ONLY)")
-    made = connection.execute(
-        "SELECT schema_name, table_name, sql FROM duckdb_tables() WHERE database_name = ? ORDER BY ALL", [EARLIER]
-    ).fetchall()
-    found: dict[str, list[str]] = {_place(schema, table): [] for schema, table, _ in made}
+    found: dict[str, list[str]] = {
+        _place(schema, table): []
+        for schema, table in connection.execute(
+            "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = ? ORDER BY ALL", [EARLIER]
+        ).fetchall()
+    }
     for schema, table, column in connection.execute(
         "SELECT schema_name, table_name, column_name FROM duckdb_columns() WHERE database_name = ? AND NOT internal "
         "ORDER BY schema_name, table_name, column_index",
@@ -121,17 +126,18 @@ def _attach(connection: DuckDBPyConnection, scores: Path) -> dict[str, list[str]
             wanted="the file that `riskpred score` publishes",
             do="check the path, or use the version of riskpred that wrote it",
         )
-    # As they are, tables of another tool included: a person is to be removed, nothing else is to change.
-    for schema in sorted({schema for schema, _, _ in made} - {"main"}):
-        connection.execute(f'CREATE SCHEMA "{schema}"')
-    for _, name, sql in made:
-        assert sql.startswith("CREATE TABLE "), name
-        connection.execute(sql)
+    # Tables and views of other tools, and what they are made with: a person is to be removed, nothing else to change.
+    (here,) = connection.execute("SELECT current_database()").fetchall()[0]
+    connection.execute(f"COPY FROM DATABASE {EARLIER} TO {_quoted(here)} (SCHEMA)")
     return found
 
 
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
 def _place(schema: str, table: str) -> str:
-    return f'"{schema}"."{table}"'
+    return f"{_quoted(schema)}.{_quoted(table)}"
 
 
 def _said(place: str) -> str:
@@ -173,9 +179,9 @@ def _resolve(
 
 
 def _count(connection: DuckDBPyConnection, table: str, person: int) -> int:
-    (count,) = connection.execute(f"SELECT count(*) FROM {EARLIER}.{table} WHERE subject_id = ?", [person]).fetchall()[
-        0
-    ]
+    (count,) = connection.execute(
+        f"SELECT count(*) FROM {EARLIER}.{table} WHERE {_THEIRS}", {"person": person}
+    ).fetchall()[0]
     return int(count)
 
 
@@ -211,7 +217,7 @@ def _runs_of(connection: DuckDBPyConnection, tables: Mapping[str, list[str]], pe
     for table in _of_subjects(tables):
         if "run_id" in tables[table]:
             rows = connection.execute(
-                f"SELECT DISTINCT run_id FROM {EARLIER}.{table} WHERE subject_id = ?", [person]
+                f"SELECT DISTINCT run_id FROM {EARLIER}.{table} WHERE {_THEIRS}", {"person": person}
             ).fetchall()
             found |= {str(row[0]) for row in rows}
     return sorted(found)
@@ -233,8 +239,19 @@ def _copy_without(connection: DuckDBPyConnection, table: str, columns: list[str]
         theirs = f"subject_id = $person OR (subject_id IS NULL AND source = 'images' AND row_key IN ({_THEIR_IMAGES}))"
         values = {"person": person}
     else:
-        theirs, values = "subject_id = $person", {"person": person}
-    connection.execute(f"INSERT INTO {table} SELECT * FROM {EARLIER}.{table} WHERE ({theirs}) IS NOT TRUE", values)
+        theirs, values = _THEIRS, {"person": person}
+    kept = ", ".join(
+        _quoted(column)
+        for schema, name, column in connection.execute(
+            "SELECT schema_name, table_name, column_name FROM duckdb_columns() "
+            "WHERE database_name = ? AND NOT is_generated ORDER BY column_index",
+            [EARLIER],
+        ).fetchall()
+        if _place(schema, name) == table
+    )
+    connection.execute(
+        f"INSERT INTO {table} ({kept}) SELECT {kept} FROM {EARLIER}.{table} WHERE ({theirs}) IS NOT TRUE", values
+    )
     (before,) = connection.execute(f"SELECT count(*) FROM {EARLIER}.{table}").fetchall()[0]
     (after,) = connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0]
     return int(before) - int(after)

@@ -220,6 +220,32 @@ def test_whom_only_an_unfinished_night_holds_is_known(scores: Path) -> None:
     assert [path.name for path in scores.parent.iterdir()] == [scores.name]
 
 
+def test_what_an_analyst_keeps_in_the_file_stays_and_stops_nothing(scores: Path) -> None:
+    with duckdb.connect(str(scores)) as connection:
+        connection.execute(
+            f"""
+            CREATE SCHEMA "a ward";
+            CREATE TABLE "a ward"."its ""own"" list" (subject_id VARCHAR, run_id INTEGER);
+            INSERT INTO "a ward"."its ""own"" list" VALUES ('A-17', 3), ('{PERSON}', 4);
+            CREATE SEQUENCE numbers;
+            CREATE TYPE ward AS ENUM ('north', 'south');
+            CREATE TABLE lists (
+                id INTEGER DEFAULT nextval('numbers'), subject_id BIGINT, ward ward,
+                twice BIGINT GENERATED ALWAYS AS (2 * subject_id)
+            );
+            INSERT INTO lists (subject_id, ward) VALUES ({PERSON}, 'north'), ({OTHER}, 'south');
+            CREATE VIEW z_mine AS SELECT * FROM risk_scores;
+            CREATE VIEW a_mine AS SELECT * FROM z_mine WHERE risk > 0;
+            """
+        )
+    forget(scores, str(PERSON))
+    with duckdb.connect(str(scores)) as connection:
+        assert connection.execute('SELECT * FROM "a ward"."its ""own"" list"').fetchall() == [("A-17", 3)]
+        assert connection.execute("SELECT * FROM lists").fetchall() == [(2, OTHER, "south", 2 * OTHER)]
+        assert connection.execute("SELECT nextval('numbers')").fetchall() == [(3,)]
+        assert connection.execute("SELECT count(*) > 0 FROM a_mine").fetchall() == [(True,)]
+
+
 def test_a_locked_file_is_refused_and_unchanged(scores: Path) -> None:
     before = scores.read_bytes()
     called: list[int] = []
