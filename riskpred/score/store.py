@@ -120,9 +120,23 @@ class Store:
         self._insert(f'{SCHEMA}."{table}" SELECT {computation}, r.*', rows, table)
 
     def append_reasons(self, table: str, rows: pa.Table, run_id: str) -> None:
-        """Add rows to what each subject of a night stands on, so that every night that has it shows them."""
+        """Add rows to what each subject of a night stands on, so that every night that has it shows them.
+
+        Raises: AssertionError, when one of them has reasons already: they would be told twice, in every such night.
+        """
         place = f'{SCHEMA}."{table}" SELECT n.computation, r.*'
         found = f"JOIN {STANDING} n ON n.run_id = $run AND n.subject_id = r.subject_id"
+        if table == "explanations":
+            connection = self.connection
+            connection.register("reasons_to_append", rows.select(["subject_id", "level"]))
+            (twice,) = connection.execute(
+                f"SELECT count(DISTINCT r.subject_id) FROM reasons_to_append r {found} "
+                f"JOIN {SCHEMA}.explanations t "
+                "ON t.subject_id = n.subject_id AND t.computation = n.computation AND t.level = r.level",
+                {"run": run_id},
+            ).fetchall()[0]
+            connection.unregister("reasons_to_append")
+            assert not twice, f"{twice:,} subjects have feature reasons already"
         self._insert(place, rows, table, found, {"run": run_id})
 
     def _insert(

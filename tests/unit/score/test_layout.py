@@ -12,7 +12,8 @@ import pytest
 
 from riskpred.records.chunk import DAY_US
 from riskpred.records.schema import table_schema
-from riskpred.score.layout import BY_SUBJECT, OF_A_NIGHT, create_tables, stored_schema
+from riskpred.score.layout import BY_SUBJECT, OF_A_NIGHT, computed_schema, create_tables, stored_schema
+from riskpred.score.store import Store
 
 Night = Callable[..., Any]
 Rows = Callable[..., list[tuple[Any, ...]]]
@@ -121,6 +122,19 @@ def test_modalities_are_ranked_by_size_and_of_equals_the_first_leads() -> None:
         *((1.0, "b", -3.0, 1), (1.0, "a", 0.1, 2), (1.0, "c", 0.0, 3)),
         *((5.0, "a", 2.0, 1), (5.0, "b", -2.0, 2), (5.0, "c", 0.0, 3)),
     ]
+
+
+def test_nobody_gets_reasons_twice(tmp_path: Path) -> None:
+    with duckdb.connect() as connection:
+        store = Store(connection, tmp_path / "scores.duckdb")
+        connection.execute("INSERT INTO stored.standing VALUES ('first', 5, 1, false), ('then', 5, 1, true)")
+        given = {"subject_id": 5, "outcome": "x", "horizon_years": 1.0, "level": "feature", "modality": "a"}
+        one = given | {"feature": "b", "contribution": 0.5, "rank": 1, "remainder": False}
+        rows = pa.Table.from_pylist([one], schema=computed_schema("explanations").arrow())
+        store.append_reasons("explanations", rows, "first")
+        with pytest.raises(AssertionError, match="1 subjects have feature reasons already"):
+            store.append_reasons("explanations", rows, "then")
+        assert connection.execute("SELECT run_id FROM explanations ORDER BY 1").fetchall() == [("first",), ("then",)]
 
 
 def test_the_views_have_the_columns_and_types_of_the_tables_they_stand_for() -> None:
