@@ -13,7 +13,7 @@ Everything is linear in subjects, events or rows; a core is one of the machine t
     cores          N = max(1, ceil(P / (efficiency x (H - D)))): the night takes H hours; impossible where D >= H
     wall           D + P / (efficiency x N)
     money          N x price_core x P / (efficiency x N) + price_driver x wall + disk_gb x price_gb_month / 30
-    disk           shards E x shard_bytes + S x digest_bytes; scores S x scores_bytes x keep_runs, twice while it is
+    disk           shards E x shard_bytes + S x digest_bytes; scores S x scores_bytes x settles_at, twice while it is
                    rewritten; parts C x parts_bytes while the night runs
     memory         of the one process that plans and publishes: S x driver_bytes
 
@@ -67,7 +67,7 @@ class Rates:
     scan_s: float = 5.1e-8
     shard_bytes: float = 10.1
     digest_bytes: float = 38.7
-    parts_bytes: float = 2980.0
+    parts_bytes: float = 1610.0
     driver_bytes: float = 150.0
     hashed_per_s: float = 1e9
     copied_per_s: float = 5e8
@@ -96,7 +96,7 @@ class Night:
     hours: float = 6.0
     changed: float = 1.0
     max_score_age_days: int = 30
-    keep_runs: int = 7
+    settles_at: float = 2.1
     efficiency: float = 0.8
     gpu_share: float = 0.0
     gpu_speedup: float = 20.0
@@ -136,7 +136,7 @@ def needs(night: Night, rates: Rates, prices: Prices) -> Needs:
     model = computed * rates.model_s * max(1.0, night.events / night.subjects / rates.events_each)
     parallel = read + model * (1 - night.gpu_share) + computed * rates.rows_s
     gpu_seconds = model * night.gpu_share / night.gpu_speedup
-    scores = night.subjects * rates.scores_bytes * night.keep_runs
+    scores = night.subjects * rates.scores_bytes * night.settles_at
     risks = night.subjects * rates.risks_each
     driver = night.events * rates.shard_bytes / rates.hashed_per_s + night.subjects * rates.plan_s
     driver += risks * (rates.publish_s if full else rates.carry_s) + scores / rates.copied_per_s

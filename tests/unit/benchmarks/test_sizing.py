@@ -29,7 +29,7 @@ RATES = Rates(
     copied_per_s=1e8,
 )
 PRICES = Prices(core_hour=0.1, gpu_hour=3.0, gb_month=0.3, driver_hour=2.0)
-FULL = Night(subjects=1e6, events=1e8, hours=1, keep_runs=2, efficiency=0.5)
+FULL = Night(subjects=1e6, events=1e8, hours=1, settles_at=2, efficiency=0.5)
 
 
 def test_a_full_night() -> None:
