@@ -18,18 +18,31 @@ _WRITING: Final = re.compile(r"write|verif|publish|ledger|checkpoint|swap|commit
 
 
 def full_night(
-    warehouse: Path, bundle: Path, scores: Path, work: Path, cores: int | None, as_of: str = AS_OF
+    warehouse: Path,
+    bundle: Path,
+    scores: Path,
+    work: Path,
+    cores: int | None,
+    as_of: str = AS_OF,
+    workers: int | None = None,
 ) -> dict[str, Any]:
     """One whole night without feature reasons into a new file, and what it took."""
     scores.unlink(missing_ok=True)
-    return night(warehouse, bundle, scores, work, cores, as_of)
+    return night(warehouse, bundle, scores, work, cores, as_of, workers)
 
 
 def night(
-    warehouse: Path, bundle: Path, scores: Path, work: Path, cores: int | None, as_of: str = AS_OF
+    warehouse: Path,
+    bundle: Path,
+    scores: Path,
+    work: Path,
+    cores: int | None,
+    as_of: str = AS_OF,
+    workers: int | None = None,
 ) -> dict[str, Any]:
-    """One night beside those that the scores file holds."""
+    """One night beside those that the scores file holds. `workers`: asked for; None = as many as the night thinks."""
     words = ["score", warehouse, "--model", bundle, "--into", scores, "--as-of", as_of, "--explain", "0", "--force"]
+    words += [] if workers is None else ["--workers", str(workers)]
     ran = command.run(words, work, cores).expect(0, 14)
     ledger = nights.latest(scores)
     counted = {
@@ -87,12 +100,20 @@ def speed(hospital: Hospital, work: Path, subjects: int, in_memory: int = 20_000
 
 
 def memory(hospital: Hospital, work: Path, subjects: int) -> dict[str, Any]:
-    """The part `memory`: largest resident memory of the process tree, at N subjects and at a tenth of them."""
+    """The part `memory`: largest resident memory of the process tree, at N subjects and at a tenth of them.
+
+    With a process a core both times (left alone, a short night has fewer), and once more in one process.
+    """
     found: dict[str, Any] = {}
-    scores = work / "memory.duckdb"
-    for name, number in (("tenth", subjects // 10), ("all", subjects)):
+    scores, cores = work / "memory.duckdb", len(os.sched_getaffinity(0))
+    for name, number, workers in (
+        ("tenth", subjects // 10, cores),
+        ("all", subjects, cores),
+        ("one_process", subjects, 1),
+    ):
         warehouse = multiplied(hospital.warehouse, work / f"{number}.duckdb", number)
-        found[name] = {"subjects": number, **full_night(warehouse, hospital.bundle, scores, work, None)}
+        made = full_night(warehouse, hospital.bundle, scores, work, None, workers=workers)
+        found[name] = {"subjects": number, "workers": workers, **made}
     scores.unlink()
     return {
         **found,

@@ -61,9 +61,12 @@ def _write(found: dict[str, Any]) -> tuple[str, bool | None]:
 
 
 def _memory(found: dict[str, Any]) -> tuple[str, bool]:
-    most, growth = found["peak_mb"], found["growth"]
+    most, growth, whole = found["peak_mb"], found["growth"], found["all"]
     return (
-        f"{most / 1024:.2f} GiB at {found['all']['subjects']:,}; {growth:.2f} x that at {found['tenth']['subjects']:,}",
+        f"{most / 1024:.2f} GiB at {whole['subjects']:,} in {whole['workers']} processes "
+        f"({whole['peak_shared_mb'] / 1024:.2f} with shared pages counted once; "
+        f"{found['one_process']['peak_mb'] / 1024:.2f} in one process); "
+        f"{growth:.2f} x that at {found['tenth']['subjects']:,}",
         most <= 1.5e9 / 2**20 and growth <= 1.15,
     )
 
