@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from multiprocessing import forkserver
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
@@ -25,6 +25,7 @@ from riskpred.imaging.decode import cores
 from riskpred.model.threads import one_thread
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.compute import Common, Maker, Task
+from riskpred.score.environment import environment
 from riskpred.score.worker import MEGABYTES, OnDone, Place, Worker
 
 if TYPE_CHECKING:
@@ -77,11 +78,19 @@ def make_parts(
 
 
 def _made_here(maker: Maker, tasks: Iterable[Task]) -> Iterator[tuple[int, bool]]:
-    """Make parts in this process; yields as `OnDone` wants to hear it, after each chunk of subjects and each part."""
+    """Make parts in this process; yields as `OnDone` wants to hear it, after each chunk of subjects and each part.
+
+    Ctrl-C and SIGTERM are heard between chunks: within one they may come while compiled code calls Python, which would
+    print a traceback and drop them.
+    """
     with one_thread():
         for task in tasks:
-            before = 0
-            for done in maker.make(task):
+            before, chunks = 0, maker.make(task)
+            while True:
+                with _stops_wait():
+                    done = next(chunks, None)
+                if done is None:
+                    break
                 yield done - before, False
                 before = done
             yield 0, True
@@ -150,9 +159,10 @@ class _Team:
         # imports, and its children share what it imported. Sent: paths, ids, and what reasons must add up to.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
+        # Before the block: with its first lock Python starts a process of its own, and then unblocks Ctrl-C.
+        self._pool = ProcessPoolExecutor(self._workers, context, _start, (self._place, self._common))
         with _stops_wait(), _imports_as_here():
             forkserver.ensure_running()
-            self._pool = ProcessPoolExecutor(self._workers, context, _start, (self._place, self._common))
             self._give()
 
     def _give(self) -> None:
@@ -200,24 +210,14 @@ def _stops_wait() -> Iterator[None]:
             signal.raise_signal(heard[0])
 
 
-@contextmanager
-def _imports_as_here() -> Iterator[None]:
+def _imports_as_here() -> AbstractContextManager[None]:
     """Have a Python that is started in the block look for modules where this process does, and nowhere before that.
 
     The fork server is a `python -c`, which looks into the current folder first: it would take a clone of another
     release there, or a file named like a library, for what the night's own process has loaded.
     """
-    wanted = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    places = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    return environment({"PYTHONSAFEPATH": "1", "PYTHONPATH": places})
 
 
 _worker: Worker | None = None

@@ -9,7 +9,6 @@ import importlib.util
 import io
 import ipaddress
 import logging
-import os
 import secrets
 import signal
 import socket
@@ -21,6 +20,7 @@ from typing import Any, Final, TextIO
 
 from riskpred.errors import UsageError
 from riskpred.imaging.decode import cores
+from riskpred.score.environment import environment
 
 AUTO: Final = "auto"
 """Address of the cluster that is running on this machine already."""
@@ -82,7 +82,7 @@ def connected(address: str | None, processes: int | None) -> Iterator[Any]:
         # Without the first, ray on Linux takes an address that others can reach, whatever it is asked.
         ours |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
         ours |= {"RAY_AUTH_TOKEN": _TOKEN}
-    with _environment(ours), redirect_stdout(_WithoutReports(sys.stdout)):
+    with environment(ours), redirect_stdout(_WithoutReports(sys.stdout)):
         import ray
 
         if ray.is_initialized():
@@ -131,21 +131,6 @@ def _init(ray: Any, asked: Mapping[str, Any]) -> None:
             configure_logging=False,
             logging_level=logging.CRITICAL,
         )
-
-
-@contextmanager
-def _environment(ours: Mapping[str, str]) -> Iterator[None]:
-    """Variables that ray reads when it is loaded, and that the processes it starts inherit."""
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 class _WithoutReports:

@@ -127,6 +127,12 @@ def _workers(top: int) -> set[int]:
     return {pid for pid in _below(top) if "forkserver" in every.get(every.get(pid, (0, ""))[0], (0, ""))[1]}
 
 
+def _hears_ctrl_c(pid: int) -> bool:
+    blocked = re.search(r"SigBlk:\s*([0-9a-f]+)", (Path("/proc") / str(pid) / "status").read_text())
+    assert blocked
+    return not int(blocked[1], 16) & 1 << (signal.SIGINT - 1)
+
+
 @pytest.fixture
 def meanwhile() -> Iterator[Callable[[Callable[[], None]], None]]:
     """meanwhile(act) runs `act` beside what follows, and fails the test when it failed."""
@@ -160,6 +166,7 @@ def test_a_killed_night_and_one_after_ctrl_c_leave_nobody_and_the_next_goes_on(
         command = [sys.executable, "-c", "from riskpred.cli import run; run()", *words]
         with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True) as night:
             started = _until(lambda: _workers(night.pid) and _below(night.pid))
+            assert not [pid for pid in _workers(night.pid) if _hears_ctrl_c(pid)]
             _until(lambda: _finished(folder) >= parts)
             stop(night.pid)
             said = night.communicate(timeout=60)[1]
