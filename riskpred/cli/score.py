@@ -136,7 +136,7 @@ def _planned(planned: "Forecast", into: Path) -> str:
         (
             f"{into}: run {planned.run_id} as of {planned.as_of}, {planned.subjects:,} subjects; nothing was written.",
             f"  compute   {planned.to_compute:>12,} subjects, about {planned.model_seconds:,.0f} s"
-            f"{rate}, {planned.workers} processes",
+            f"{rate}, {planned.workers} process{'es' if planned.workers > 1 else ''}",
             f"  carry     {planned.to_carry:>12,} subjects{carried}",
             f"  copy, verify, publish: about {planned.copy_seconds:,.0f} s",
             f"  bundle    {planned.promotion}",

@@ -1,4 +1,4 @@
-"""Puts a night together in the staging file: retires old nights, loads parts, carries rows, verifies them."""
+"""Puts a night together in the staging file: loads parts, carries, asks the gate, retires old nights, verifies."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -8,6 +8,7 @@ from riskpred.model.threads import one_thread
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.chunk import judge_chunk
 from riskpred.score.compute import CHUNK_SIZE, RISKS, affordable, tasks_of
+from riskpred.score.local import WORTH_SECONDS
 from riskpred.score.plan import iso, latest_valid
 from riskpred.score.prepare import Prepared, Request, prepare
 from riskpred.score.ray_engine import workers_of
@@ -66,6 +67,9 @@ def forecast(request: Request) -> Forecast:
     if request.engine == "ray" and request.ray_address is not None and tasks:
         there = workers_of(request.ray_address, request.settings.workers)
     workers = max(1, min(there, tasks))
+    alone = 0.0 if rate is None else len(prepared.to_compute) / rate
+    if request.engine == "local" and request.settings.workers is None and alone <= WORTH_SECONDS:
+        workers = 1
     return Forecast(
         run_id=prepared.night.run_id,
         as_of=iso(prepared.night.as_of),
@@ -75,7 +79,7 @@ def forecast(request: Request) -> Forecast:
         carried_from=prepared.standing.run_id,
         workers=workers,
         subjects_per_second=None if rate is None else round(rate, 1),
-        model_seconds=0.0 if rate is None else round(len(prepared.to_compute) / rate / workers, 1),
+        model_seconds=round(alone / workers, 1),
         copy_seconds=round(
             size / _COPIED_PER_SECOND + written / _WRITTEN_PER_SECOND + verified / _VERIFIED_PER_SECOND, 1
         ),

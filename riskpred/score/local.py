@@ -31,7 +31,7 @@ from riskpred.score.worker import MEGABYTES, OnDone, Place, Worker
 if TYPE_CHECKING:
     from riskpred.model.bundle import Bundle
 
-_WORTH_SECONDS: Final = 8.0
+WORTH_SECONDS: Final = 8.0
 """Work left for which other processes are started unasked: each start costs some 3 seconds of a core."""
 
 _STOPS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -147,7 +147,7 @@ class _Team:
             else:
                 done += more
                 left = sum(len(task.subjects) for task in self._to_do)
-                if done and left * (time.monotonic() - began) / done > _WORTH_SECONDS:
+                if done and left * (time.monotonic() - began) / done > WORTH_SECONDS:
                     self._start()
 
     def _own(self) -> Iterator[Task]:

@@ -73,6 +73,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     assert main([*words, "--json"]) == 0
     planned = json.loads(capsys.readouterr().out)
     assert (planned["to_compute"], planned["to_carry"]) == (300, 0)
+    assert planned["workers"] == 1, "so little work starts no other process"
     assert planned["ageing"] in said
     assert list(tmp_path.iterdir()) == []
 

@@ -77,7 +77,7 @@ def test_others_are_started_when_the_work_left_is_worth_it(
                 yield done
 
     started: list[int] = []
-    monkeypatch.setattr(local, "_WORTH_SECONDS", worth)
+    monkeypatch.setattr(local, "WORTH_SECONDS", worth)
     monkeypatch.setattr(_Team, "_start", lambda team: started.append(len(team.left)))
     place = Place(tmp_path / "w.duckdb", tmp_path / "b", None, None)
     common = Common(Night("r", 0, 0, "", ""), tmp_path, b"", 0, 1, 1)
