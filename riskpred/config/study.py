@@ -6,6 +6,7 @@ from pydantic import Field
 
 from riskpred.config.features import FeaturesConfig
 from riskpred.config.files import shipped
+from riskpred.config.guideline import GuidelineConfig
 from riskpred.config.ingest import IngestConfig
 from riskpred.config.model import Strict, load
 from riskpred.config.network import NetworkConfig
@@ -25,13 +26,14 @@ class About(Strict):
 
 
 class ModelConfig(Strict):
-    """What fit needs of a study, and what a bundle keeps: outcomes, features, network, words."""
+    """What fit needs of a study, and what a bundle keeps: outcomes, features, network, words, guideline equations."""
 
     name: str
     outcomes: OutcomesConfig
     features: FeaturesConfig
     network: NetworkConfig
     words: StudyWords = StudyWords()
+    guideline: GuidelineConfig | None = None
 
 
 def study_folder(study: str) -> Path:
@@ -71,12 +73,13 @@ def load_cautions(study: str) -> tuple[str, ...]:
 
 
 def load_model_config(study: str) -> ModelConfig:
-    """A study's outcomes.yaml, features.yaml and (where present) network.yaml and words.yaml, checked together.
+    """A study's outcomes.yaml, features.yaml and, where present, network, words and guideline.yaml, checked together.
 
-    Raises: ConfigError: a label code of an outcome known at once used as a feature; an encoder without a modality.
+    Raises: ConfigError: a label code of an outcome known at once used as a feature; an encoder without a modality;
+        a guideline equation for an outcome that the study has not.
     """
     folder = study_folder(study)
-    network = folder / "network.yaml"
+    network, guideline = folder / "network.yaml", folder / "guideline.yaml"
     outcomes = load(OutcomesConfig, folder / "outcomes.yaml")
     features = load(FeaturesConfig, folder / "features.yaml")
     config = ModelConfig(
@@ -85,7 +88,9 @@ def load_model_config(study: str) -> ModelConfig:
         features=features,
         words=load_study_words(folder, features, outcomes),
         network=load(NetworkConfig, network) if network.is_file() else NetworkConfig(),
+        guideline=load(GuidelineConfig, guideline) if guideline.is_file() else None,
     )
+    _refuse_unknown_outcomes(config, guideline)
     _refuse_label_codes_as_features(config, folder)
     orphans = sorted(
         name
@@ -105,6 +110,17 @@ def load_model_config(study: str) -> ModelConfig:
 def code_matches(code: str, patterns: tuple[str, ...]) -> bool:
     """Whether a code is listed, or starts with a listed prefix that ends in *."""
     return any(code == p or (p.endswith("*") and code.startswith(p[:-1])) for p in patterns)
+
+
+def _refuse_unknown_outcomes(config: ModelConfig, path: Path) -> None:
+    known = config.outcomes.outcomes
+    unknown = sorted(set(config.guideline.equations) - set(known)) if config.guideline is not None else []
+    if unknown:
+        raise ConfigError(
+            f"{path}: equations for outcomes that are not in outcomes.yaml: {', '.join(unknown)}.",
+            wanted=f"outcomes among {', '.join(known)}",
+            do="rename or remove them",
+        )
 
 
 def _refuse_label_codes_as_features(config: ModelConfig, folder: Path) -> None:

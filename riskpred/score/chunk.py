@@ -42,6 +42,7 @@ class Judged:
     Shape:
         subject_id, prediction_time, valid_until: (S,); digest: S texts.
         status, reason: (S, O) int8, places in PAIR_STATUSES and PAIR_REASONS.
+        chunk: what they were judged by.
         rows: (B,) place in the chunk; batch: B rows; assessed: None where B = 0; scored: (B, Q) risks to write.
         scope_flags: (B, Q, flags) which of `scope.FLAGS` hold.
         top_score: (B,) highest percentile at the longest horizons, NaN where nothing is scored.
@@ -61,6 +62,7 @@ class Judged:
     scope_flags: NDArray[np.bool_]
     top_score: NDArray[np.float64]
     top_target: NDArray[np.int64]
+    chunk: SubjectChunk
 
 
 def judge_chunk(
@@ -128,4 +130,5 @@ def judge_chunk(
         scope_flags=scope_flags,
         top_score=top_score,
         top_target=top_target,
+        chunk=chunk,
     )

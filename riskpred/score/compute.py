@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from riskpred.explain.subjects import explain_batch
 from riskpred.features.image import ImageSource
 from riskpred.features.plan import FeaturePlan, ImagePlan
+from riskpred.guideline.beside import guideline_rows
 from riskpred.model.drift_reference import drift_reference_of
 from riskpred.model.paths import FP32
 from riskpred.records.shards import Shard
@@ -151,6 +152,7 @@ class Maker:
             with watch("rows"):
                 part.append("explanations", told.explanations.drop_columns("run_id"))
                 part.append("evidence", told.evidence.drop_columns("run_id"))
+                part.append("evidence", guideline_evidence(self._bundle, judged))
             flagged, without = flagged + told.flagged, without + told.without
             done += len(judged.subject_id)
             yield done
@@ -205,6 +207,19 @@ class Maker:
         yield "input_receipts", receipt_rows(batch)
         yield "rejects", reject_rows(night, batch.rejects)
         yield "feature_bins", feature_bin_rows(batch, self._drift)
+
+
+def guideline_evidence(bundle: "Bundle", judged: Judged) -> pa.Table:
+    """The guideline equations beside the risks of a chunk's scored subjects; rows of `evidence`."""
+    assert judged.batch is not None, "only scored subjects are explained"
+    of = np.array([outcome for outcome, _ in bundle.model.targets])
+    return guideline_rows(
+        bundle.config.guideline,
+        judged.chunk,
+        judged.rows,
+        judged.batch.prediction_time,
+        {outcome: judged.scored[:, of == outcome].any(axis=1) for outcome in bundle.config.outcomes.outcomes},
+    )
 
 
 def affordable(plan: FeaturePlan, subjects: int) -> int:

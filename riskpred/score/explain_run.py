@@ -23,6 +23,7 @@ from riskpred.records.digest import subject_digests
 from riskpred.records.publish import locked, staged
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.chunk import EXPLAINED_AT_ONCE, Judged, judge_chunk
+from riskpred.score.compute import guideline_evidence
 from riskpred.score.contributions import of_run
 from riskpred.score.layout import SCHEMA, STANDING
 from riskpred.score.published import Published, read_published
@@ -120,7 +121,10 @@ def _explained_before(store: Store, run_id: str, subjects: NDArray[np.int64]) ->
 
 def _remove_reasons(store: Store, run_id: str, subjects: NDArray[np.int64]) -> None:
     """Delete what is about to be written anew."""
-    for table, kind in (("explanations", "level = 'feature'"), ("evidence", "kind IN ('series', 'image')")):
+    for table, kind in (
+        ("explanations", "level = 'feature'"),
+        ("evidence", "kind IN ('series', 'image', 'guideline')"),
+    ):
         store.connection.execute(
             f"DELETE FROM {SCHEMA}.{table} r USING {STANDING} n WHERE {kind} AND n.run_id = $run "
             "AND n.subject_id IN (SELECT unnest($subjects::BIGINT[])) "
@@ -157,6 +161,7 @@ def _add_reasons(
             )
         store.append_reasons("explanations", told.explanations.drop_columns("run_id"), published.run_id)
         store.append_reasons("evidence", told.evidence.drop_columns("run_id"), published.run_id)
+        store.append_reasons("evidence", guideline_evidence(bundle, judged), published.run_id)
         rows, flagged, done = rows + told.explanations.num_rows, flagged + told.flagged, done + len(judged.batch)
         without += told.without
         progress.step("explain", done, len(subjects))
