@@ -35,7 +35,7 @@ EquationKey = Literal[
     "prevent_total_cvd_30", "prevent_ascvd_30", "prevent_heart_failure_30", "prevent_chd_30", "prevent_stroke_30",
     "score2", "pooled_cohort",
 ]  # fmt: skip
-"""score2 is SCORE2 at 40 to 69 years, SCORE2-OP from 70 on, and SCORE2-Diabetes for people of 40 to 69 with diabetes."""
+"""score2 is SCORE2 at 40 to 69 years, SCORE2-Diabetes for people of that age with diabetes, SCORE2-OP from 70 on."""
 
 Region = Literal["low", "moderate", "high", "very_high"]
 

@@ -20,8 +20,8 @@ from riskpred.records.schema import table_schema
 _NAMES_ZH: Final = {
     "age": "年龄", "sex": "性别", "sbp": "收缩压", "total_cholesterol": "总胆固醇", "hdl": "高密度脂蛋白胆固醇",
     "bmi": "体重指数", "egfr": "估算肾小球滤过率（或肌酐）", "hba1c": "糖化血红蛋白", "uacr": "尿白蛋白肌酐比",
-    "sdi": "社会剥夺指数", "smoking": "吸烟", "diabetes": "糖尿病", "diabetes_age": "确诊糖尿病年龄", "treated": "降压治疗",
-    "statin": "他汀治疗", "race": "种族", "region": "风险地区", "creatinine": "肌酐",
+    "sdi": "社会剥夺指数", "smoking": "吸烟", "diabetes": "糖尿病", "diabetes_age": "确诊糖尿病年龄",
+    "treated": "降压治疗", "statin": "他汀治疗", "race": "种族", "region": "风险地区", "creatinine": "肌酐",
 }  # fmt: skip
 _OUTCOMES_ZH: Final = {
     "heart attack, stroke or heart failure": "心肌梗死、卒中或心力衰竭",

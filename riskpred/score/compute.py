@@ -218,7 +218,7 @@ def guideline_evidence(bundle: "Bundle", judged: Judged) -> pa.Table:
         judged.chunk,
         judged.rows,
         judged.batch.prediction_time,
-        {outcome: judged.scored[:, of == outcome].any(axis=1) for outcome in bundle.config.outcomes.outcomes},
+        {name: np.asarray(judged.scored[:, of == name].any(axis=1)) for name in bundle.config.outcomes.outcomes},
     )
 
 
