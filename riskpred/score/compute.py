@@ -199,7 +199,7 @@ class Maker:
                 judged.scored,
                 judged.scope_flags,
                 scored_at,
-                bundle.reference_group,
+                bundle.profiles.names,
             ),
         )
         yield "input_receipts", receipt_rows(batch)
