@@ -57,14 +57,14 @@ def learn_profiles(
         inside = belongs(own, place)
         if GROUPS[place] != EVERYONE and (there & inside).sum(axis=1).min() >= fewest:
             members[GROUPS[place]] = inside
-    inside = [torch.from_numpy(rows) for rows in members.values()]
-    baselines = [attribution_baselines(model, data, rows) for rows in inside]
+    counted = [torch.from_numpy(rows) for rows in members.values()]
+    baselines = [attribution_baselines(model, data, rows) for rows in counted]
     profiles = Profiles(
         tuple(members),
-        references(model, data, inside),
+        references(model, data, counted),
         {name: torch.stack([one[name] for one in baselines]) for name in model.modalities},
     )
-    return Learned(profiles, tuple(int(rows.sum()) for rows in inside), fewest)
+    return Learned(profiles, tuple(int(rows.sum()) for rows in counted), fewest)
 
 
 def references(model: RiskModel, data: TrainingData, groups: Sequence[Tensor]) -> Sent:
@@ -83,9 +83,7 @@ def references(model: RiskModel, data: TrainingData, groups: Sequence[Tensor]) -
             counts = (inside[:, rows] & given[name].present).double()
             part = SentOne(_summed(counts, one.coefficients), _summed(counts, one.embedding))
             if name in total:
-                part = SentOne(
-                    total[name].coefficients + part.coefficients, total[name].embedding + part.embedding
-                )
+                part = SentOne(total[name].coefficients + part.coefficients, total[name].embedding + part.embedding)
             total[name] = part
     return {name: _mean(one, inside & data.inputs[name].present) for name, one in total.items()}
 

@@ -1,8 +1,8 @@
 """Calibrated risks of every combination of what modalities sent, in one compiled pass over blocks of rows.
 
 The same arithmetic as `RiskModel.member_risks`, which stays where a gradient is wanted: a test holds the two against
-each other. What does not differ between rows is done once: each reference's part of the joint term, and the risk of rows
-of one group for which no modality speaks for itself.
+each other. What does not differ between rows is done once: each group's reference in the joint term, and its risk where
+no modality speaks for itself.
 """
 
 from collections.abc import Mapping, Sequence

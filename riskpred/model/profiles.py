@@ -1,4 +1,4 @@
-"""What explanations start from, of each group by sex and age band: what its people send on average, and their medians."""
+"""What explanations start from, of each group by sex and age band: what its people send on average, their medians."""
 
 import json
 from collections.abc import Mapping
