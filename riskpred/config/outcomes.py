@@ -42,6 +42,9 @@ class Outcome(Strict):
     lookback_days: int = Field(0, ge=0, description="known at once: how far back a label counts")
     absent: Literal["unlabelled", "no"] = Field("unlabelled", description="known at once: meaning of no label")
     blanking_days: int | None = Field(None, ge=0, description="default: the study's; not for one known at once")
+    threshold: float | None = Field(
+        None, gt=0, lt=1, description="the risk at the longest horizon that reports look below; default: reference risk"
+    )
 
     @model_validator(mode="after")
     def _what_applies(self) -> "Outcome":

@@ -156,7 +156,7 @@ def _of_modality(batch: FeatureBatch, modality: str) -> NDArray[np.float32]:
     if isinstance(given, TabularInput):
         return given.values
     if isinstance(given, SeriesInput):
-        return _last_values(given.start, given.values)
+        return last_values(given.start, given.values)
     assert isinstance(given, ImageInput)
     dated = batch.present[modality] & (given.time != STATIC)
     age = (batch.prediction_time - np.where(dated, given.time, 0)) / DAY_US
@@ -244,7 +244,7 @@ def _to_fives(counts: NDArray[np.int64] | Sequence[int]) -> list[int]:
 
 
 @compiled
-def _last_values(start: NDArray[np.int64], values: NDArray[np.float32]) -> NDArray[np.float32]:
+def last_values(start: NDArray[np.int64], values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Last value of each channel in each row's steps, NaN where there is none. Shape: (B + 1,), (T, C) -> (B, C)."""
     rows, channels = len(start) - 1, values.shape[1]
     found = np.full((rows, channels), np.float32(np.nan), dtype=np.float32)

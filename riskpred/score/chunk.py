@@ -13,7 +13,7 @@ from riskpred.features.change import valid_until
 from riskpred.features.image import ImageSource
 from riskpred.model.scope import FLAGS
 from riskpred.records.chunk import STATIC, SubjectChunk
-from riskpred.records.cohort import REASONS, ages_years, cohort, rows_at
+from riskpred.records.cohort import REASONS, CohortRows, ages_years, cohort, rows_at
 from riskpred.records.digest import subject_digests
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.assess import BATCH_SIZE, Assessed, assess
@@ -42,7 +42,7 @@ class Judged:
     Shape:
         subject_id, prediction_time, valid_until: (S,); digest: S texts.
         status, reason: (S, O) int8, places in PAIR_STATUSES and PAIR_REASONS.
-        chunk: what they were judged by.
+        chunk: what they were judged by; cohort: the B rows of it, None where B = 0.
         rows: (B,) place in the chunk; batch: B rows; assessed: None where B = 0; scored: (B, Q) risks to write.
         scope_flags: (B, Q, flags) which of `scope.FLAGS` hold.
         top_score: (B,) highest percentile at the longest horizons, NaN where nothing is scored.
@@ -63,6 +63,7 @@ class Judged:
     top_score: NDArray[np.float64]
     top_target: NDArray[np.int64]
     chunk: SubjectChunk
+    cohort: CohortRows | None
 
 
 def judge_chunk(
@@ -90,7 +91,7 @@ def judge_chunk(
     some = np.flatnonzero(eligible.any(axis=1))
     change = rows.valid_until.copy()
     targets = bundle.model.targets
-    batch, assessed = None, None
+    batch, assessed, eligible_rows = None, None, None
     scored = np.zeros((len(some), len(targets)), dtype=bool)
     scope_flags = np.zeros((*scored.shape, len(FLAGS)), dtype=bool)
     top_score, top_target = np.full(len(some), np.nan), np.zeros(len(some), dtype=np.int64)
@@ -131,4 +132,5 @@ def judge_chunk(
         top_score=top_score,
         top_target=top_target,
         chunk=chunk,
+        cohort=eligible_rows,
     )

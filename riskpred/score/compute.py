@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from riskpred.explain.subjects import explain_batch
 from riskpred.features.image import ImageSource
 from riskpred.features.plan import FeaturePlan, ImagePlan
-from riskpred.guideline.beside import guideline_rows
 from riskpred.model.drift_reference import drift_reference_of
 from riskpred.model.paths import FP32
 from riskpred.records.shards import Shard
 from riskpred.records.warehouse import Warehouse
+from riskpred.score.beside import beside_reasons
 from riskpred.score.chunk import EXPLAINED_AT_ONCE, Judged, judge_chunk
 from riskpred.score.content import COLUMNS, Content, content_of
 from riskpred.score.drift import feature_bin_rows
@@ -143,16 +143,16 @@ class Maker:
                 told = explain_batch(
                     self._bundle,
                     judged.batch,
-                    self._common.night.run_id,
                     judged.scored,
                     judged.top_target,
                     task.contribution[place],
                     self._common.night.numeric_path,
                 )
             with watch("rows"):
-                part.append("explanations", told.explanations.drop_columns("run_id"))
-                part.append("evidence", told.evidence.drop_columns("run_id"))
-                part.append("evidence", guideline_evidence(self._bundle, judged))
+                part.append("explanations", told.explanations)
+                part.append("evidence", told.evidence)
+                for table, told_beside in beside_reasons(self._bundle, judged):
+                    part.append(table, told_beside)
             flagged, without = flagged + told.flagged, without + told.without
             done += len(judged.subject_id)
             yield done
@@ -201,25 +201,12 @@ class Maker:
                 judged.scored,
                 judged.scope_flags,
                 scored_at,
-                bundle.reference_group,
+                bundle.profiles.names,
             ),
         )
         yield "input_receipts", receipt_rows(batch)
         yield "rejects", reject_rows(night, batch.rejects)
         yield "feature_bins", feature_bin_rows(batch, self._drift)
-
-
-def guideline_evidence(bundle: "Bundle", judged: Judged) -> pa.Table:
-    """The guideline equations beside the risks of a chunk's scored subjects; rows of `evidence`."""
-    assert judged.batch is not None, "only scored subjects are explained"
-    of = np.array([outcome for outcome, _ in bundle.model.targets])
-    return guideline_rows(
-        bundle.config.guideline,
-        judged.chunk,
-        judged.rows,
-        judged.batch.prediction_time,
-        {name: np.asarray(judged.scored[:, of == name].any(axis=1)) for name in bundle.config.outcomes.outcomes},
-    )
 
 
 def affordable(plan: FeaturePlan, subjects: int) -> int:

@@ -22,8 +22,8 @@ from riskpred.progress import Progress, Silent
 from riskpred.records.digest import subject_digests
 from riskpred.records.publish import locked, staged
 from riskpred.records.warehouse import Warehouse
+from riskpred.score.beside import beside_reasons
 from riskpred.score.chunk import EXPLAINED_AT_ONCE, Judged, judge_chunk
-from riskpred.score.compute import guideline_evidence
 from riskpred.score.contributions import of_run
 from riskpred.score.layout import SCHEMA, STANDING
 from riskpred.score.published import Published, read_published
@@ -45,7 +45,8 @@ numeric path `MOST_DIFFERENCE` more."""
 class ExplainSummary:
     """What was added, to which run.
 
-    subjects, rows: how many subjects, how many feature reasons.   replaced: subjects that had theirs before.
+    subjects, rows: how many subjects, how many reasons within a modality (features, moments, regions).
+    replaced: subjects that had theirs before.
     flagged: subjects with too large a remainder.
     """
 
@@ -122,8 +123,10 @@ def _explained_before(store: Store, run_id: str, subjects: NDArray[np.int64]) ->
 def _remove_reasons(store: Store, run_id: str, subjects: NDArray[np.int64]) -> None:
     """Delete what is about to be written anew."""
     for table, kind in (
-        ("explanations", "level = 'feature'"),
+        ("explanations", "level <> 'modality'"),
         ("evidence", "kind IN ('series', 'image', 'guideline')"),
+        ("missing_impact", "true"),
+        ("changes", "true"),
     ):
         store.connection.execute(
             f"DELETE FROM {SCHEMA}.{table} r USING {STANDING} n WHERE {kind} AND n.run_id = $run "
@@ -142,7 +145,7 @@ def _add_reasons(
     watch: Stopwatch,
     progress: Progress,
 ) -> tuple[int, int]:
-    """Write reasons and evidence of the subjects; how many feature rows, how many subjects flagged."""
+    """Write reasons and evidence of the subjects; how many rows of reasons, how many subjects flagged."""
     rows = flagged = without = done = 0
     contribution = of_run(store.connection, published.run_id, subjects, bundle.model.targets, bundle.model.modalities)
     progress.step("explain", 0, len(subjects))
@@ -153,15 +156,15 @@ def _add_reasons(
             told = explain_batch(
                 bundle,
                 judged.batch,
-                published.run_id,
                 judged.scored,
                 judged.top_target,
                 contribution[np.searchsorted(subjects, judged.batch.subject_id)],
                 published.numeric_path,
             )
-        store.append_reasons("explanations", told.explanations.drop_columns("run_id"), published.run_id)
-        store.append_reasons("evidence", told.evidence.drop_columns("run_id"), published.run_id)
-        store.append_reasons("evidence", guideline_evidence(bundle, judged), published.run_id)
+        store.append_reasons("explanations", told.explanations, published.run_id)
+        store.append_reasons("evidence", told.evidence, published.run_id)
+        for table, told_beside in beside_reasons(bundle, judged):
+            store.append_reasons(table, told_beside, published.run_id)
         rows, flagged, done = rows + told.explanations.num_rows, flagged + told.flagged, done + len(judged.batch)
         without += told.without
         progress.step("explain", done, len(subjects))
