@@ -4,7 +4,7 @@ A *player* is what a feature reason speaks of: a tabular feature, a channel of a
 baseline changes its values only: masks, gaps and missing flags stay the subject's own, as in the attribution itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from riskpred.explain.attribution import ModalityWorth, attribution_baseline, rows_of, within_modality
+from riskpred.explain.attribution import ModalityWorth, attribution_baseline, within_modality
 from riskpred.explain.coalitions import POINTS, shapley_weight
 from riskpred.features.batch import FeatureBatch
 from riskpred.features.plan import SeriesPlan, TabularPlan
@@ -130,40 +130,80 @@ def owner_of(model: RiskModel, modality: str) -> Tensor | None:
     return torch.tensor(column_owner(plan.columns)) if isinstance(plan, TabularPlan) else None
 
 
-def contributions(people: People) -> Floats:
+class _AtTargets(ModalityWorth):
+    """W at some targets only: a backward pass is saved for each of the others."""
+
+    def __init__(
+        self,
+        model: RiskModel,
+        sent: Sent,
+        reference: Sent,
+        present: dict[str, Tensor],
+        modality: str,
+        targets: Sequence[int],
+    ) -> None:
+        super().__init__(model, sent, reference, present, modality)
+        self._targets = list(targets)
+
+    def __call__(self, inputs: ModalityTensors, subject: Tensor) -> Tensor:
+        return super().__call__(inputs, subject)[:, self._targets]
+
+
+def contributions(people: People, targets: Sequence[int]) -> Floats:
     """What the product says each player adds to each risk: its feature reasons, before any cut.
 
-    Shape: (B, Q, F) risk points; 0 where a modality is absent.
+    Args: targets: places in the model's order of targets.
+    Shape: (B, T, F) risk points; 0 where a modality is absent.
     """
-    model = people.model
-    with torch.no_grad():
-        sent = model.encode(people.inputs)
     asked = Asked(people)
-    found = np.zeros((len(people), len(model.targets), len(people.players)))
+    found = np.zeros((len(people), len(targets), len(people.players)))
     for name, given in people.inputs.items():
-        rows = given.present.nonzero()[:, 0]
-        if not len(rows):
+        here = np.flatnonzero(given.present.numpy())
+        if not len(here):
             continue
-        here = rows.numpy()
         mine = [f for f, player in enumerate(people.players) if player.modality == name]
         if isinstance(given, ImageTensors):  # one feature: completeness gives it without a gradient
             own = np.ones((len(here), len(people.players)), dtype=np.bool_)
             without = own.copy()
             without[:, mine] = False
-            found[here, :, mine[0]] = asked.worth(name, here, own) - asked.worth(name, here, without)
+            gained = asked.worth(name, here, own) - asked.worth(name, here, without)
+            found[here, :, mine[0]] = gained[:, list(targets)]
             continue
-        worth = ModalityWorth(
-            model,
-            {other: rows_of(one, rows) for other, one in sent.items()},
-            people.reference,
-            {other: flag[rows] for other, flag in people.present.items()},
-            name,
-        )
         some = people.take(here)
+        nobody = np.zeros(len(here), dtype=np.int64)
         within = within_modality(
-            worth, some.inputs[name], some.start[name], owner_of(model, name), np.zeros(len(here), dtype=np.int64)
+            worth_of(some, name, targets), some.inputs[name], some.start[name], owner_of(people.model, name), nobody
         )
         found[here[:, None], :, np.array(mine)[None, :]] = within.feature.transpose(0, 2, 1)
+    return found
+
+
+def worth_of(people: People, modality: str, targets: Sequence[int]) -> ModalityWorth:
+    """W of one modality of people who have it, differentiable, at these targets."""
+    with torch.no_grad():
+        sent = people.model.encode(people.inputs)
+    return _AtTargets(people.model, sent, people.reference, people.present, modality, targets)
+
+
+def by_player(people: People, attribution: Mapping[str, Tensor], targets: int) -> Floats:
+    """Attributions of values, of those who have each modality, added up to players.
+
+    Shape: modality -> (P, T, ...) with the shape of its values after T; result (B, T, F), 0 where it is absent.
+    """
+    found = np.zeros((len(people), targets, len(people.players)))
+    for f, player in enumerate(people.players):
+        if player.modality not in attribution:
+            continue
+        one, given = attribution[player.modality], people.inputs[player.modality]
+        if isinstance(given, TabularTensors):
+            owner = owner_of(people.model, player.modality)
+            assert owner is not None
+            total = one[:, :, owner == player.place].sum(dim=2)
+        elif isinstance(given, SeriesTensors):
+            total = one[..., player.place].sum(dim=2)
+        else:
+            total = one.flatten(2).sum(dim=2)
+        found[given.present.numpy(), :, f] = total.numpy()
     return found
 
 
