@@ -42,4 +42,4 @@ def explain(
     if as_json:
         typer.echo(json.dumps(asdict(added)))
     else:
-        typer.echo(f"{added.rows:,} feature reasons written for {added.subjects:,} subjects{before}")
+        typer.echo(f"{added.rows:,} reasons written for {added.subjects:,} subjects{before}")

@@ -12,6 +12,7 @@ from riskpred.records.chunk import DAY_US, STATIC, SubjectChunk
 from riskpred.records.cohort import BIRTH_CODE, YEAR_DAYS
 from riskpred.records.compiled import code_mask
 from riskpred.records.follow_up import first_time
+from riskpred.records.reference_group import GENDER, sex_word
 
 SMALL_CELL: Final = 10
 """In a subgroup, counts below 10 are not shown: they could point at a person."""
@@ -23,7 +24,6 @@ WITH: Final = "with"
 """First word of a subgroup by which modalities were there."""
 
 UNKNOWN: Final = "unknown"
-GENDER: Final = "GENDER//"
 
 
 @dataclass(frozen=True)
@@ -129,16 +129,9 @@ def age_and_sex(
     )
     is_row = order >= len(said)
     latest = np.maximum.accumulate(np.where(is_row, -1, order))
-    words = np.array([_sex(chunk.codes[chunk.code[event]]) for event in said] + [UNKNOWN], dtype=np.str_)
+    words = np.array([sex_word(chunk.codes[chunk.code[event]]) or UNKNOWN for event in said] + [UNKNOWN], dtype=np.str_)
     owner = np.r_[who, -1]
     sex = np.full(len(subject), UNKNOWN, dtype=words.dtype)
     rows, event = order[is_row] - len(said), latest[is_row]
     sex[rows] = np.where(owner[event] == subject[rows], words[event], UNKNOWN)
     return age.astype(np.float64), sex
-
-
-def _sex(code: str) -> str:
-    word = code.removeprefix(GENDER).strip().lower()
-    if word in ("f", "female", "w", "woman"):
-        return "female"
-    return "male" if word in ("m", "male", "man") else (word or UNKNOWN)

@@ -5,9 +5,10 @@ anew; so W(the subject) = phi_m. The path runs from the attribution baseline (th
 flags, every value at the group's median, mode or mean image) straight to the subject. Trees, which have no gradient,
 move along their output, and their share goes to features in proportion to TreeSHAP (explain/tree_shap.py).
 
-The path is integrated here, not by captum.attr.IntegratedGradients: Captum differentiates one target a call, and one
-encoding of the path serves all Q targets with Q backward passes. Points and weights are the same Gauss-Legendre rule;
-a test holds the two against each other.
+Where one target a subject is wanted, Captum integrates (the map of an image: picture.py). What it cannot do is done
+here: all Q targets from one encoding of the path (Captum differentiates one target a call), trees along their own path,
+and the nesting into a Shapley value. Points and weights are the same Gauss-Legendre rule; a test holds the two against
+each other.
 """
 
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from riskpred.explain.coalitions import POINTS, coalitions, shapley_weight, value
+from riskpred.explain.picture import MAP_STEPS, Picture, attribution_map, regions_on
 from riskpred.explain.tree_shap import TreePath, tree_path
 from riskpred.model.network import Sent, SentOne
 from riskpred.model.risk import RiskModel
@@ -26,8 +28,7 @@ from riskpred.model.tensors import ImageTensors, ModalityTensors, SeriesTensors,
 
 FIRST_STEPS = 16
 LAST_STEPS = 256
-MAP_STEPS = 64
-"""Steps double for the rows whose remainder is too large, up to LAST_STEPS; up to MAP_STEPS for an image's map."""
+"""Steps double for the rows whose remainder is too large, up to LAST_STEPS."""
 
 TOLERANCE_POINTS = 0.01
 TOLERANCE_SHARE = 0.005
@@ -35,6 +36,9 @@ TOLERANCE_SHARE = 0.005
 
 _PATH_ROWS = 512  # points x subjects encoded at once: wide enough for the CPU
 _PATH_NUMBERS = 512 * 64 * 64  # and fewer where the rows are large images: the graph of all of them is held
+
+Reduce = Callable[[Tensor, Tensor], Tensor]
+"""Sums attributions of each value of some rows (B, ...), whose numbers are (B,), or keeps them."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +51,16 @@ class Within:
     Shape:
         total: (B, Q) phi_m = W(subject).      presence: (B, Q) W(attribution baseline).
         feature: (B, Q, F) integrated gradients, F features of the modality (1 for an image).
-        map: (B, H, W) per pixel at each row's `map_target`, image only.
+        moment: (B, Q, T, C) the same of every value of a series, which sum to its features over T; series only.
     total - presence - feature.sum(-1) is the unexplained remainder.
+    picture: where in the image; image only.
     """
 
     total: NDArray[np.float64]
     presence: NDArray[np.float64]
     feature: NDArray[np.float64]
-    map: NDArray[np.float64] | None = None
+    moment: NDArray[np.float64] | None = None
+    picture: Picture | None = None
     path_points: float = 0.0
 
     @property
@@ -63,21 +69,32 @@ class Within:
 
     @property
     def within_tolerance(self) -> NDArray[np.bool_]:
-        """(B, Q) whether the remainder keeps the promise."""
-        allowed = _allowed(torch.from_numpy(self.total)).numpy() + self.path_points
-        return np.asarray(np.abs(self.unexplained) <= allowed)
+        """(B, Q) whether the remainders of features and of regions keep the promise."""
+        kept = np.abs(self.unexplained) <= _allowed(torch.from_numpy(self.total)).numpy() + self.path_points
+        if self.picture is not None:
+            image = self.feature[..., 0]
+            kept &= np.abs(image - self.picture.region.sum(axis=-1)) <= _allowed(torch.from_numpy(image)).numpy()
+        return np.asarray(kept)
 
 
 class ModalityWorth:
     """W of one modality for B subjects whose other modalities are fixed.
 
+    reference: of everyone, (R, 1, ...), or of each subject, (R, B, ...).
     Shape: called with N rows of inputs and the subject of each, (N,) int64 -> (N, Q) risk points, float64.
     """
 
     def __init__(
         self, model: RiskModel, sent: Sent, reference: Sent, present: dict[str, Tensor], modality: str
     ) -> None:
-        self._model, self._sent, self._reference, self._present = model, sent, reference, present
+        self._model, self._sent, self._present = model, sent, present
+        self._reference = {
+            name: SentOne(
+                reference[name].coefficients.expand_as(one.coefficients),
+                reference[name].embedding.expand_as(one.embedding),
+            )
+            for name, one in sent.items()
+        }
         self.modality = modality
         others = tuple(name for name in model.modalities if name != modality)
         self._coalitions = [
@@ -85,7 +102,7 @@ class ModalityWorth:
         ]
         with torch.no_grad():
             self._without = sum(
-                (weight * value(model, sent, reference, present, inside) for inside, weight in self._coalitions),
+                (weight * value(model, sent, self._reference, present, inside) for inside, weight in self._coalitions),
                 start=torch.zeros(()),
             )
 
@@ -97,9 +114,10 @@ class ModalityWorth:
         own = self._model.encode({self.modality: inputs})[self.modality]
         sent = {name: own if name == self.modality else rows_of(one, subject) for name, one in self._sent.items()}
         present = {name: flag[subject] for name, flag in self._present.items()}
+        reference = {name: rows_of(one, subject) for name, one in self._reference.items()}
         worth = -self._without[subject]
         for inside, weight in self._coalitions:
-            worth = worth + weight * value(self._model, sent, self._reference, present, (*inside, self.modality))
+            worth = worth + weight * value(self._model, sent, reference, present, (*inside, self.modality))
         return worth * POINTS
 
 
@@ -112,7 +130,8 @@ def attribution_baseline(inputs: ModalityTensors, group: Tensor, owner: Tensor |
     """The subject's own masks, every observed value at the group's; what is missing stays 0.
 
     Args:
-        group: tabular (W,) medians and one-hot modes; series (C,) medians; image (H, W) mean image.
+        group: tabular (W,) medians and one-hot modes; series (C,) medians; image (H, W) mean image; or those of each
+            subject's group, (B, ...).
         owner: (W,) feature of each tabular column.
     Shape: that of inputs.values.
     """
@@ -120,7 +139,7 @@ def attribution_baseline(inputs: ModalityTensors, group: Tensor, owner: Tensor |
         assert owner is not None, "tabular columns need their owners"
         return torch.where(inputs.observed[:, owner], group.to(inputs.values.dtype), 0.0)
     if isinstance(inputs, SeriesTensors):
-        return torch.where(inputs.observed, group.to(inputs.values.dtype), 0.0)
+        return torch.where(inputs.observed, group.to(inputs.values.dtype).unsqueeze(-2), 0.0)
     return torch.where(inputs.present[:, None, None], group.to(inputs.values.dtype), 0.0)
 
 
@@ -131,19 +150,17 @@ def integrated_gradients(
     subject: Tensor,
     steps: int,
     reduce: Callable[[Tensor], Tensor],
-    targets: Tensor | None = None,
     trees: TreePath | None = None,
 ) -> Tensor:
-    """Integrated gradients of every target (or of one target a row) along the straight path.
+    """Integrated gradients of every target along the straight path.
 
     Args:
         worth: (N rows, their subjects) -> (N, Q).
         inputs, baseline: B rows, and the values where their paths start.
         subject: (B,) which subject of `worth` each row is.
         reduce: sums per-value attributions (B, ...) into features (B, F), or keeps them.
-        targets: (B,) one target a row; None = all.
         trees: B rows; the trees' output moves along it, and its part is spread by its shares.
-    Returns: (B, Q, F), or (B, 1, F) with `targets`; float64.
+    Returns: (B, Q, F), or (B, Q, ...) where they are kept; float64.
     Source: Sundararajan, Taly & Yan 2017, ICML, equation 1; Gauss-Legendre quadrature of the path integral.
     """
     nodes, weights = np.polynomial.legendre.leggauss(steps)
@@ -161,8 +178,6 @@ def integrated_gradients(
         given = replace(given, trees=moved[1])
     with torch.enable_grad():
         out = worth(given, subject.repeat(steps))
-        if targets is not None:
-            out = out.gather(1, targets.repeat(steps)[:, None])
         parts = []
         for q in range(out.shape[1]):
             slopes = torch.autograd.grad(out[:, q].sum(), moved, retain_graph=q + 1 < out.shape[1])
@@ -184,10 +199,13 @@ def within_modality(
     owner: Tensor | None,
     map_target: NDArray[np.int64],
 ) -> Within:
-    """Presence, features and (image) map for B subjects; steps double for rows whose remainder is too large.
+    """Presence, features, moments (series) and regions (image) for B subjects.
 
-    An image is one feature, so completeness gives its row without a gradient: W(subject) - W(baseline). Its map is
-    integrated for one target a subject, `map_target` (B,).
+    Steps double for rows whose remainder is too large. An image is one feature, so completeness gives its row without a
+    gradient: W(subject) - W(baseline).
+
+    Args:
+        group: as for `attribution_baseline`.   map_target: (B,) the target on whose map an image's regions are found.
     """
     with torch.no_grad():
         everyone = torch.arange(len(map_target))
@@ -196,28 +214,34 @@ def within_modality(
         presence = _in_blocks(lambda i: worth(inputs.with_values(start).take(i), i), everyone, _at_once(inputs))
     gain = total - presence
     if isinstance(inputs, ImageTensors):
-        chosen = torch.from_numpy(map_target)
-        pixels = _converged(
-            worth,
-            inputs,
-            start,
-            lambda a: a.flatten(1),
-            chosen,
-            gain.gather(1, chosen[:, None]),
-            _allowed(total).gather(1, chosen[:, None]),
-            MAP_STEPS,
-            None,
-        )
-        side = inputs.values.shape[1:]
-        return Within(total.numpy(), presence.numpy(), gain[..., None].numpy(), pixels[:, 0].reshape(-1, *side).numpy())
-    reduce = _per_channel if isinstance(inputs, SeriesTensors) else _per_feature(owner, inputs)
+        picture = _look_at(worth, inputs, start, torch.from_numpy(map_target), gain)
+        return Within(total.numpy(), presence.numpy(), gain[..., None].numpy(), picture=picture)
+    if isinstance(inputs, SeriesTensors):
+        moment = _converged(worth, inputs, start, lambda a, _: a, gain, _allowed(total)).numpy()
+        return Within(total.numpy(), presence.numpy(), moment.sum(axis=2), moment)
     trees = worth.trees(inputs, start)
-    feature = _converged(worth, inputs, start, reduce, None, gain, _allowed(total), LAST_STEPS, trees)
+    feature = _converged(worth, inputs, start, _per_feature(owner, inputs), gain, _allowed(total), trees)
     return Within(total.numpy(), presence.numpy(), feature.numpy())
 
 
+def _look_at(worth: ModalityWorth, inputs: ImageTensors, start: Tensor, targets: Tensor, gain: Tensor) -> Picture:
+    """Regions on the map of one target a picture, and what they and the rest of it contribute to every target."""
+    rows = torch.arange(len(targets))
+    maps = _in_blocks(
+        lambda i: attribution_map(worth, inputs.take(i), start[i], targets[i], i), rows, _paths(inputs, MAP_STEPS)
+    )
+    mask = regions_on(maps.double().numpy())
+    parts = torch.from_numpy(np.concatenate([mask, ~mask.any(axis=1, keepdims=True)], axis=1)).double()
+
+    def per_part(attribution: Tensor, index: Tensor) -> Tensor:
+        return torch.einsum("bhw,bphw->bp", attribution, parts[index])
+
+    region = _converged(worth, inputs, start, per_part, gain, _allowed(gain), first_steps=FIRST_STEPS // 2)
+    return Picture(maps.double().numpy(), mask, region.numpy())
+
+
 def _allowed(total: Tensor) -> Tensor:
-    """How large a remainder may be, by the size of the modality's contribution."""
+    """How large a remainder may be, by the size of what it is a remainder of."""
     return torch.clamp(TOLERANCE_SHARE * total.abs(), min=TOLERANCE_POINTS)
 
 
@@ -225,22 +249,21 @@ def _converged(
     worth: ModalityWorth,
     inputs: ModalityTensors,
     start: Tensor,
-    reduce: Callable[[Tensor], Tensor],
-    targets: Tensor | None,
+    reduce: Reduce,
     gain: Tensor,
     allowed: Tensor,
-    last_steps: int,
-    trees: TreePath | None,
+    trees: TreePath | None = None,
+    first_steps: int = FIRST_STEPS,
 ) -> Tensor:
-    """Integrated gradients (B, Q, F), steps doubled for rows whose sum is not yet `gain` (B, Q) within `allowed`."""
-    todo, steps = torch.arange(len(gain)), FIRST_STEPS
-    found = _integrate(worth, inputs, start, todo, steps, reduce, targets, trees)
-    while steps < last_steps:
-        todo = ((gain - found.sum(dim=-1)).abs() > allowed).any(dim=1).nonzero()[:, 0]
+    """Integrated gradients (B, Q, ...), steps doubled for rows whose sum is not yet `gain` (B, Q) within `allowed`."""
+    todo, steps = torch.arange(len(gain)), first_steps
+    found = _integrate(worth, inputs, start, todo, steps, reduce, trees)
+    while steps < LAST_STEPS:
+        todo = ((gain - found.flatten(2).sum(dim=-1)).abs() > allowed).any(dim=1).nonzero()[:, 0]
         if not len(todo):
             break
         steps *= 2
-        found[todo] = _integrate(worth, inputs, start, todo, steps, reduce, targets, trees)
+        found[todo] = _integrate(worth, inputs, start, todo, steps, reduce, trees)
     return found
 
 
@@ -250,19 +273,25 @@ def _integrate(
     start: Tensor,
     rows: Tensor,
     steps: int,
-    reduce: Callable[[Tensor], Tensor],
-    targets: Tensor | None,
+    reduce: Reduce,
     trees: TreePath | None,
 ) -> Tensor:
     def block(index: Tensor) -> Tensor:
         part = inputs.take(index)
-        # `take` of a series cuts to the longest row of the block: the baseline follows.
+        # `take` of a series cuts to the longest row of the block: the baseline follows, and what is found is widened.
         cut = inputs.with_values(start).take(index).values
-        chosen = None if targets is None else targets[index]
         along = None if trees is None else trees.take(index)
-        return integrated_gradients(worth, part, cut, index, steps, reduce, chosen, along)
+        found = integrated_gradients(worth, part, cut, index, steps, lambda a: reduce(a, index), along)
+        if isinstance(inputs, SeriesTensors):
+            found = torch.nn.functional.pad(found, (0, 0, 0, inputs.values.shape[1] - found.shape[2]))
+        return found
 
-    return _in_blocks(block, rows, max(1, _at_once(inputs) // steps))
+    return _in_blocks(block, rows, _paths(inputs, steps))
+
+
+def _paths(inputs: ModalityTensors, steps: int) -> int:
+    """How many whole paths go through the encoder at a time."""
+    return max(1, _at_once(inputs) // steps)
 
 
 def _at_once(inputs: ModalityTensors) -> int:
@@ -273,16 +302,12 @@ def _in_blocks(function: Callable[[Tensor], Tensor], rows: Tensor, size: int) ->
     return torch.cat([function(part) for part in torch.split(rows, size)])
 
 
-def _per_channel(attribution: Tensor) -> Tensor:
-    return attribution.sum(dim=1)
-
-
-def _per_feature(owner: Tensor | None, inputs: ModalityTensors) -> Callable[[Tensor], Tensor]:
+def _per_feature(owner: Tensor | None, inputs: ModalityTensors) -> Reduce:
     assert owner is not None, "tabular columns need their owners"
     assert isinstance(inputs, TabularTensors), "features are of tabular columns"
     features = inputs.observed.shape[1]
 
-    def reduce(attribution: Tensor) -> Tensor:
+    def reduce(attribution: Tensor, _: Tensor) -> Tensor:
         return attribution.new_zeros(len(attribution), features).index_add_(1, owner, attribution)
 
     return reduce

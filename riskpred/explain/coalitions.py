@@ -54,7 +54,10 @@ def coalitions(modalities: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 
 
 def fused(sent: Sent, reference: Sent, inside: tuple[str, ...]) -> Sent:
-    """`sent` for the modalities inside the coalition, the reference in the shape of `sent` for all others."""
+    """`sent` for the modalities inside the coalition, the reference for all others: of all rows, or of each its own.
+
+    Shape: reference (R, 1, ...) or (R, B, ...), as `sent`.
+    """
     return {
         name: one
         if name in inside
@@ -73,14 +76,23 @@ def value(model: RiskModel, sent: Sent, reference: Sent, present: dict[str, Tens
     return risk
 
 
-def modality_reasons(model: RiskModel, sent: Sent, reference: Sent, present: dict[str, Tensor]) -> ModalityReasons:
+def modality_reasons(
+    model: RiskModel,
+    sent: Sent,
+    reference: Sent,
+    present: dict[str, Tensor],
+    group: NDArray[np.int64] | None = None,
+) -> ModalityReasons:
     """Risk of each member, reference risk and Shapley values of all modalities, for B subjects and Q targets at once.
+
+    Args:
+        reference: of each of N groups, (R, N, ...).   group: (B,) whose stands for each row; None = one for all.
 
     Absent modalities are null players: their value is exactly 0 and they leave the others' unchanged, so one sum over
     all 2^M coalitions serves subjects with any subset of modalities.
     """
     names = model.modalities
-    member, value_of = Fusion.of(model).coalition_risks(sent, reference, present)
+    member, value_of = Fusion.of(model).coalition_risks(sent, reference, present, group)
     contribution = np.zeros((*member.shape[1:], len(names)))
     for m in range(len(names)):
         for inside in range(2 ** len(names)):

@@ -14,10 +14,14 @@ from riskpred.model.layout import Target
 from riskpred.records.chunk import STATIC
 from riskpred.records.schema import table_schema
 
-FEATURES_KEPT = 15
-"""Features kept by name per modality and target; the rest are added up in (other)."""
+FEATURES_KEPT, MOMENTS_KEPT = 15, 8
+"""Features and moments kept by name per modality and target; the rest are added up in (other)."""
 
 PRESENCE, OTHER, UNEXPLAINED = "(presence)", "(other)", "(unexplained)"
+REGION = "region {}"
+
+FEATURE, MOMENT, PLACE = "feature", "moment", "region"
+"""Levels of reasons within a modality."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,25 @@ class Described:
 
 
 @dataclass(frozen=True)
+class Moments:
+    """Steps of a series, oldest first, padded at the end. Shape: value (B, T, C), NaN = not measured; time (B, T)."""
+
+    value: NDArray[np.float64]
+    time: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class ModalityPart:
-    """One modality's attribution for the subjects that have it. `rows`: (P,) their place in the batch."""
+    """One modality's attribution for the subjects that have it. `rows`: (P,) their place in the batch.
+
+    moments: of a series, with as many steps as `within.moment` has.
+    """
 
     modality: str
     rows: NDArray[np.int64]
     within: Within
     described: Described
+    moments: Moments | None = None
 
 
 def described(batch: FeatureBatch, plan: FeaturePlan, modality: str, rows: NDArray[np.int64]) -> Described:
@@ -80,6 +96,17 @@ def described(batch: FeatureBatch, plan: FeaturePlan, modality: str, rows: NDArr
     )
 
 
+def moments_of(given: SeriesInput, rows: NDArray[np.int64], steps: int) -> Moments:
+    """The steps of some rows of a series, at most `steps` of each."""
+    length = np.diff(given.start)[rows]
+    value, time = np.full((len(rows), steps, given.values.shape[1]), np.nan), np.full((len(rows), steps), STATIC)
+    at = np.repeat(np.arange(len(rows)), length)
+    step = np.arange(len(at)) - np.repeat(np.cumsum(length) - length, length)
+    place = np.repeat(given.start[rows], length) + step
+    value[at, step], time[at, step] = decimal(given.values[place]), given.time[place]
+    return Moments(value, time)
+
+
 def decimal(values: NDArray[np.float32]) -> NDArray[np.float64]:
     """The shortest decimal number that is each float32: 7.2, not 7.199999809. Shape is kept; NaN stays."""
     return values.astype(str).astype(np.float64)
@@ -97,23 +124,41 @@ def constant(text: str, count: int) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, dtype=np.int32)), pa.array([text], pa.string()))
 
 
-def feature_rows(
-    run_id: str,
+def schema_without_run(table: str) -> pa.Schema:
+    """Columns of a table of scores but run_id: rows belong to whoever makes the night, not to what they say."""
+    schema = table_schema("scores", table).arrow()
+    return schema.remove(schema.get_field_index("run_id"))
+
+
+def reason_rows(
     targets: Sequence[Target],
     subject_id: NDArray[np.int64],
     parts: Sequence[ModalityPart],
     wanted: NDArray[np.bool_],
 ) -> pa.Table:
-    """Rows of level "feature": per modality (presence), the largest features, (other), (unexplained).
+    """Rows of the levels "feature", "moment" and "region".
 
-    Features with a contribution of exactly 0 (missing ones among them) get no row.
+    Per modality: feature: (presence), the largest features, (other), (unexplained). moment, of a series: the largest
+    values in time, (other). region, of an image: its regions, (other), (unexplained). What contributes exactly 0
+    (missing features among them) gets no row.
 
     Shape: subject_id (B,); wanted (B, Q).
     """
-    blocks = [_one_modality(part, wanted) for part in parts]
-    joined = {key: np.concatenate([block[key] for block in blocks]) for key in (blocks[0] if blocks else ())}
-    if not joined:
-        return table_schema("scores", "explanations").arrow().empty_table()
+    levels = {
+        FEATURE: [_features(part, wanted) for part in parts],
+        MOMENT: [_moments(part, wanted) for part in parts if part.within.moment is not None],
+        PLACE: [_regions(part, wanted) for part in parts if part.within.picture is not None],
+    }
+    tables = [_ranked(level, targets, subject_id, blocks) for level, blocks in levels.items() if blocks]
+    return pa.concat_tables([schema_without_run("explanations").empty_table(), *tables])
+
+
+_Block = dict[str, NDArray[np.generic]]
+
+
+def _ranked(level: str, targets: Sequence[Target], subject_id: NDArray[np.int64], blocks: Sequence[_Block]) -> pa.Table:
+    """Rows of one level, each ranked within its subject and target. `row` is the subject's place in the batch."""
+    joined = {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
     order = np.lexsort((-np.abs(joined["contribution"]), joined["target"], joined["row"]))
     joined = {key: column[order] for key, column in joined.items()}
     first = np.ones(len(order), dtype=bool)
@@ -121,49 +166,110 @@ def feature_rows(
     begin = np.flatnonzero(first)
     rank = np.arange(len(order)) - np.repeat(begin, np.diff(np.append(begin, len(order)))) + 1
     row = joined.pop("row")
-    return _rows(run_id, "feature", targets, subject_id=subject_id[row], rank=rank, **joined)
+    return _rows(level, targets, subject_id=subject_id[row], rank=rank, **joined)
 
 
-def _one_modality(part: ModalityPart, wanted: NDArray[np.bool_]) -> dict[str, NDArray[np.generic]]:
-    """Columns of one modality's rows, unranked; `row` is the subject's place in the batch."""
+def _features(part: ModalityPart, wanted: NDArray[np.bool_]) -> _Block:
     within, told = part.within, part.described
     subject, target = np.nonzero(wanted[part.rows])
     feature = within.feature[subject, target]
-    order = np.argsort(-np.abs(feature), axis=1, kind="stable")
-    kept, rest = order[:, :FEATURES_KEPT], order[:, FEATURES_KEPT:]
-    pair, place = np.nonzero(np.take_along_axis(feature, kept, axis=1))
-    named = kept[pair, place]
+    pair, named, other = _largest(feature, FEATURES_KEPT)
     blocks = [
-        {
-            "pair": pair,
-            "feature": np.array(told.names, dtype=object)[named],
-            "value": told.value[subject[pair], named],
-            "text_value": told.text_value[subject[pair], named],
-            "unit": np.array(told.units, dtype=object)[named],
-            "time": told.time[subject[pair], named],
-            "contribution": feature[pair, named],
-            "remainder": np.zeros(len(pair), dtype=bool),
-        }
+        _named(
+            pair,
+            feature=np.array(told.names, dtype=object)[named],
+            value=told.value[subject[pair], named],
+            text_value=told.text_value[subject[pair], named],
+            unit=np.array(told.units, dtype=object)[named],
+            time=told.time[subject[pair], named],
+            contribution=feature[pair, named],
+        ),
+        _unnamed(PRESENCE, within.presence[subject, target], remainder=False),
+        _unnamed(OTHER, other, unless_zero=True),
+        _unnamed(UNEXPLAINED, within.unexplained[subject, target]),
     ]
-    other = np.take_along_axis(feature, rest, axis=1).sum(axis=1)
-    pairs = np.arange(len(subject))
-    for name, contribution, some in (
-        (PRESENCE, within.presence[subject, target], pairs),
-        (OTHER, other, np.flatnonzero(other)),
-        (UNEXPLAINED, within.unexplained[subject, target], pairs),
-    ):
-        blocks.append(
-            {
-                "pair": some,
-                "feature": np.full(len(some), name, dtype=object),
-                "value": np.full(len(some), np.nan),
-                "text_value": np.full(len(some), None, dtype=object),
-                "unit": np.full(len(some), None, dtype=object),
-                "time": np.full(len(some), STATIC),
-                "contribution": contribution[some],
-                "remainder": np.full(len(some), name != PRESENCE),
-            }
-        )
+    return _joined(part, subject, target, blocks)
+
+
+def _moments(part: ModalityPart, wanted: NDArray[np.bool_]) -> _Block:
+    """Values of a series in time; what was never measured contributes nothing."""
+    moments = part.moments
+    assert moments is not None, part.modality
+    assert part.within.moment is not None, part.modality
+    subject, target = np.nonzero(wanted[part.rows])
+    each = part.within.moment[subject, target]
+    channels = each.shape[2]
+    flat = each.reshape(len(each), -1)
+    pair, place, other = _largest(flat, MOMENTS_KEPT)
+    step, channel = place // channels, place % channels
+    blocks = [
+        _named(
+            pair,
+            feature=np.array(part.described.names, dtype=object)[channel],
+            value=moments.value[subject[pair], step, channel],
+            text_value=np.full(len(pair), None, dtype=object),
+            unit=np.array(part.described.units, dtype=object)[channel],
+            time=moments.time[subject[pair], step],
+            contribution=flat[pair, place],
+        ),
+        _unnamed(OTHER, other, unless_zero=True),
+    ]
+    return _joined(part, subject, target, blocks)
+
+
+def _regions(part: ModalityPart, wanted: NDArray[np.bool_]) -> _Block:
+    picture = part.within.picture
+    assert picture is not None, part.modality
+    subject, target = np.nonzero(wanted[part.rows])
+    each = picture.region[subject, target]
+    drawn = np.asarray(picture.mask.any(axis=(2, 3)))[subject]
+    pair, place = np.nonzero(drawn)
+    blocks = [
+        _named(
+            pair,
+            feature=np.array([REGION.format(k + 1) for k in range(drawn.shape[1])], dtype=object)[place],
+            value=np.full(len(pair), np.nan),
+            text_value=np.full(len(pair), None, dtype=object),
+            unit=np.full(len(pair), None, dtype=object),
+            time=part.described.time[subject[pair], 0],
+            contribution=each[pair, place],
+        ),
+        _unnamed(OTHER, each[:, -1]),
+        _unnamed(UNEXPLAINED, part.within.feature[subject, target, 0] - each.sum(axis=1)),
+    ]
+    return _joined(part, subject, target, blocks)
+
+
+def _largest(each: NDArray[np.float64], kept: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Row and place of the largest that are not 0, and the sum of all others. Shape: each (N, F); other (N,)."""
+    order = np.argsort(-np.abs(each), axis=1, kind="stable")
+    largest, rest = order[:, :kept], order[:, kept:]
+    row, place = np.nonzero(np.take_along_axis(each, largest, axis=1))
+    return row, largest[row, place], np.take_along_axis(each, rest, axis=1).sum(axis=1)
+
+
+def _named(pair: NDArray[np.int64], **columns: NDArray[np.generic]) -> _Block:
+    return {"pair": pair, **columns, "remainder": np.zeros(len(pair), dtype=bool)}
+
+
+def _unnamed(name: str, contribution: NDArray[np.float64], remainder: bool = True, unless_zero: bool = False) -> _Block:
+    """A row of each pair that is no input of its own."""
+    pair = np.flatnonzero(contribution) if unless_zero else np.arange(len(contribution))
+    return {
+        "pair": pair,
+        "feature": np.full(len(pair), name, dtype=object),
+        "value": np.full(len(pair), np.nan),
+        "text_value": np.full(len(pair), None, dtype=object),
+        "unit": np.full(len(pair), None, dtype=object),
+        "time": np.full(len(pair), STATIC),
+        "contribution": contribution[pair],
+        "remainder": np.full(len(pair), remainder),
+    }
+
+
+def _joined(
+    part: ModalityPart, subject: NDArray[np.int64], target: NDArray[np.int64], blocks: Sequence[_Block]
+) -> _Block:
     columns = {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
     pair = columns.pop("pair").astype(np.int64)
     columns["row"], columns["target"] = part.rows[subject[pair]], target[pair]
@@ -171,18 +277,17 @@ def _one_modality(part: ModalityPart, wanted: NDArray[np.bool_]) -> dict[str, ND
     return columns
 
 
-def _rows(run_id: str, level: str, targets: Sequence[Target], **columns: NDArray[np.generic]) -> pa.Table:
+def _rows(level: str, targets: Sequence[Target], **columns: NDArray[np.generic]) -> pa.Table:
     target = columns.pop("target").astype(np.int64)
     time = columns.pop("time").astype(np.int64)
     value = columns.pop("value").astype(np.float64)
     every: dict[str, object] = {
         **columns,
         "value": pa.array(value, mask=np.isnan(value)),
-        "run_id": pa.repeat(run_id, len(target)),
         "level": pa.repeat(level, len(target)),
         "outcome": np.array([outcome for outcome, _ in targets], dtype=object)[target],
         "horizon_years": np.array([horizon for _, horizon in targets])[target],
         "time": pa.array(time, mask=time == STATIC).cast(pa.timestamp("us")),
     }
-    schema = table_schema("scores", "explanations").arrow()
+    schema = schema_without_run("explanations")
     return pa.table([pa.array(every[f.name], type=f.type) for f in schema], schema=schema)

@@ -1,4 +1,4 @@
-"""Feature reasons and evidence of some subjects: every modality they have, attributed, described and drawn."""
+"""Reasons within each modality and evidence of some subjects: attributed, described and drawn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from riskpred.explain.attribution import ModalityWorth, rows_of, within_modality
 from riskpred.explain.coalitions import POINTS
 from riskpred.explain.evidence import image_rows, series_rows
-from riskpred.explain.reasons import ModalityPart, described, feature_rows
-from riskpred.features.batch import FeatureBatch
+from riskpred.explain.reasons import ModalityPart, described, moments_of, reason_rows, schema_without_run
+from riskpred.features.batch import FeatureBatch, SeriesInput
 from riskpred.features.plan import ImagePlan, SeriesPlan, TabularPlan
 from riskpred.model.paths import FP32, MOST_DIFFERENCE
 from riskpred.model.tensors import column_owner
-from riskpred.records.schema import table_schema
 
 if TYPE_CHECKING:
     from riskpred.model.bundle import Bundle
@@ -25,10 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Explained:
-    """Rows for the scores file.
+    """Rows for the scores file, without run_id.
 
-    flagged: subjects with an (unexplained) row above the promised size.   without: subjects that got no row, because
-    a modality that contributed to their published risk is not there now.
+    flagged: subjects with an (unexplained) row above the promised size, of features or regions.
+    without: subjects that got no row: a modality that contributed to their published risk is not there now.
     """
 
     explanations: pa.Table
@@ -40,7 +39,6 @@ class Explained:
 def explain_batch(
     bundle: "Bundle",
     batch: FeatureBatch,
-    run_id: str,
     wanted: NDArray[np.bool_],
     map_target: NDArray[np.int64],
     published: NDArray[np.float64],
@@ -49,7 +47,7 @@ def explain_batch(
     """Explain every subject of a batch, in fp32, so that its rows add up to its published risk.
 
     Args:
-        wanted: which risks; map_target: the target whose image map is outlined, a subject.
+        wanted: which risks; map_target: the target on whose map the regions of an image are found, a subject.
         published: contribution of each modality as the night published it, risk points; not read where not wanted.
         path: the night's numeric path; on another than fp32 (unexplained) also holds what it moved.
     Shape: wanted (B, Q); map_target (B,); published (B, Q, M), M in the model's order of modalities.
@@ -62,7 +60,8 @@ def explain_batch(
     with torch.no_grad():
         sent = model.encode(inputs)
     present = {name: given.present for name, given in inputs.items()}
-    parts, evidence = [], [table_schema("scores", "evidence").arrow().empty_table()]
+    profile = torch.from_numpy(bundle.profiles.places(batch))
+    parts, evidence = [], [schema_without_run("evidence").empty_table()]
     flagged = np.zeros(len(batch), dtype=bool)
     for m, (name, spec) in enumerate(plan.modalities.items()):
         rows = np.flatnonzero(batch.present[name] & ~gone)
@@ -72,26 +71,31 @@ def explain_batch(
         worth = ModalityWorth(
             model,
             {other: rows_of(one, index) for other, one in sent.items()},
-            bundle.reference,
+            {other: rows_of(one, profile[index]) for other, one in bundle.profiles.sent.items()},
             {other: flag[index] for other, flag in present.items()},
             name,
         )
         owner = torch.tensor(column_owner(spec.columns)) if isinstance(spec, TabularPlan) else None
-        within = within_modality(worth, inputs[name].take(index), bundle.baseline[name], owner, map_target[rows])
+        baseline = bundle.profiles.baseline[name][profile[index]]
+        within = within_modality(worth, inputs[name].take(index), baseline, owner, map_target[rows])
         within = replace(
             within,
             total=np.where(wanted[rows], published[rows, :, m], within.total),
             path_points=0.0 if path == FP32 else POINTS * MOST_DIFFERENCE,
         )
-        parts.append(ModalityPart(name, rows, within, described(batch, plan, name, rows)))
+        moments, given = None, batch.inputs[name]
+        if within.moment is not None:
+            assert isinstance(given, SeriesInput), name
+            moments = moments_of(given, rows, within.moment.shape[2])
+        parts.append(ModalityPart(name, rows, within, described(batch, plan, name, rows), moments))
         flagged[rows] |= (~within.within_tolerance & wanted[rows]).any(axis=1)
         if isinstance(spec, SeriesPlan):
-            evidence.append(series_rows(run_id, batch, plan, name, rows))
+            evidence.append(series_rows(batch, plan, name, rows))
         elif isinstance(spec, ImagePlan):
-            assert within.map is not None
-            evidence.append(image_rows(run_id, batch, name, rows, within.map))
+            assert within.picture is not None
+            evidence.append(image_rows(batch, name, rows, within.picture.mask))
     return Explained(
-        explanations=feature_rows(run_id, model.targets, batch.subject_id, parts, wanted),
+        explanations=reason_rows(model.targets, batch.subject_id, parts, wanted),
         evidence=pa.concat_tables(evidence),
         flagged=int(flagged.sum()),
         without=int(gone.sum()),

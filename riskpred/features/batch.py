@@ -137,6 +137,7 @@ class FeatureBatch:
     """B prediction rows, in chunk order (subject_id, then prediction_time).
 
     present: modality -> (B,) bool: the encoder may be used (receipt status is "used").
+    group: (B,) place in records.reference_group.GROUPS, the people a row is explained against; None = everyone.
     """
 
     subject_id: NDArray[np.int64]
@@ -145,6 +146,7 @@ class FeatureBatch:
     present: dict[str, NDArray[np.bool_]]
     receipts: dict[str, Receipt]
     rejects: tuple[InputReject, ...]
+    group: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.subject_id)

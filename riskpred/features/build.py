@@ -13,6 +13,7 @@ from riskpred.features.series import series
 from riskpred.features.tabular import tabular
 from riskpred.records.chunk import SubjectChunk
 from riskpred.records.cohort import CohortRows
+from riskpred.records.reference_group import reference_groups
 
 
 def build(
@@ -52,4 +53,5 @@ def build(
         present=present,
         receipts=receipts,
         rejects=tuple(dict.fromkeys(rejects)),
+        group=reference_groups(chunk, rows),
     )

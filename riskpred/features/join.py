@@ -24,6 +24,7 @@ def concat(batches: Sequence[FeatureBatch]) -> FeatureBatch:
         present={name: np.concatenate([batch.present[name] for batch in batches]) for name in names},
         receipts={name: Receipt.joined([batch.receipts[name] for batch in batches]) for name in names},
         rejects=tuple(reject for batch in batches for reject in batch.rejects),
+        group=_concat_groups([batch.group for batch in batches]),
     )
 
 
@@ -38,7 +39,14 @@ def take(batch: FeatureBatch, index: NDArray[np.int64] | NDArray[np.bool_]) -> F
         present={name: present[at] for name, present in batch.present.items()},
         receipts={name: receipt.take(at) for name, receipt in batch.receipts.items()},
         rejects=tuple(reject for reject in batch.rejects if reject.subject_id in subjects),
+        group=None if batch.group is None else batch.group[at],
     )
+
+
+def _concat_groups(groups: list[NDArray[np.int64] | None]) -> NDArray[np.int64] | None:
+    known = [group for group in groups if group is not None]
+    assert len(known) in (0, len(groups)), "either all batches know the groups of their rows, or none"
+    return np.concatenate(known) if known else None
 
 
 def _concat(inputs: list[_Input]) -> _Input:

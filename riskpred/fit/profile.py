@@ -1,46 +1,103 @@
-"""The reference profile and the attribution baselines that explanations start from, over training rows."""
+"""Reference profiles and attribution baselines that explanations start from: of every group by sex and age band."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from riskpred.features.plan import TabularPlan
 from riskpred.fit.train import TrainingData
 from riskpred.model.network import Sent, SentOne
+from riskpred.model.profiles import Profiles
 from riskpred.model.risk import RiskModel
-from riskpred.model.tensors import ImageTensors, SeriesTensors, TabularTensors, column_owner
+from riskpred.model.tensors import ImageTensors, ModalityTensors, SeriesTensors, TabularTensors, column_owner
+from riskpred.records.reference_group import EVERYONE, GROUPS, belongs
+
+FEWEST_ROWS: Final = 50
+"""Training rows that a group must have of each modality to have a profile of its own: of fewer a mean is chance."""
 
 _ROWS_AT_ONCE = 1024
 
 
-def reference(model: RiskModel, data: TrainingData) -> Sent:
-    """Mean of what each modality sends, by member, over the rows that have it: (R, 1, G), (R, 1, D); 0 if none has."""
-    result: Sent = {}
+@dataclass(frozen=True)
+class Learned:
+    """Profiles, and of how many training rows each was learned. rows: of `profiles.names`."""
+
+    profiles: Profiles
+    rows: tuple[int, ...]
+    fewest: int
+
+    def card_entry(self) -> dict[str, Any]:
+        """For the bundle's card: which groups there are and by what rule."""
+        return {
+            "rule": (
+                "People of the same sex (GENDER//) and ten-year age band at prediction_time; a group with fewer than "
+                f"{self.fewest} training rows of any modality is explained by everyone's average instead."
+            ),
+            "training_rows": dict(zip(self.profiles.names, self.rows, strict=True)),
+        }
+
+
+def learn_profiles(
+    model: RiskModel, data: TrainingData, group: NDArray[np.int64] | None, fewest: int = FEWEST_ROWS
+) -> Learned:
+    """Profiles of everyone and of each group with enough training rows.
+
+    Args:
+        group: (N,) place in `records.reference_group.GROUPS` of each training row; None = only everyone's is wanted.
+    """
+    own = np.zeros(len(data.together), dtype=np.int64) if group is None else group
+    members = {EVERYONE: np.ones(len(own), dtype=np.bool_)}
+    there = np.stack([given.present.numpy() for given in data.inputs.values()])
+    for place in np.unique(own).tolist():
+        inside = belongs(own, place)
+        if GROUPS[place] != EVERYONE and (there & inside).sum(axis=1).min() >= fewest:
+            members[GROUPS[place]] = inside
+    counted = [torch.from_numpy(rows) for rows in members.values()]
+    baselines = [attribution_baselines(model, data, rows) for rows in counted]
+    profiles = Profiles(
+        tuple(members),
+        references(model, data, counted),
+        {name: torch.stack([one[name] for one in baselines]) for name in model.modalities},
+    )
+    return Learned(profiles, tuple(int(rows.sum()) for rows in counted), fewest)
+
+
+def references(model: RiskModel, data: TrainingData, groups: Sequence[Tensor]) -> Sent:
+    """Mean of what each modality sends, by member and group, over the group's rows that have it; 0 if none has.
+
+    Args: groups: which rows each group counts, (N,) bool each; a row may count in several.
+    Shape: (R, groups, G), (R, groups, D).
+    """
+    inside = torch.stack(list(groups))
     total: dict[str, SentOne] = {}
     for rows in torch.split(torch.arange(len(data.together)), _ROWS_AT_ONCE):
+        given = {name: one.take(rows) for name, one in data.inputs.items()}
         with torch.no_grad():
-            sent = model.encode({name: given.take(rows) for name, given in data.inputs.items()})
+            sent = model.encode(given)
         for name, one in sent.items():
-            coefficients, embedding = one.coefficients.sum(1, keepdim=True), one.embedding.sum(1, keepdim=True)
+            counts = (inside[:, rows] & given[name].present).double()
+            part = SentOne(_summed(counts, one.coefficients), _summed(counts, one.embedding))
             if name in total:
-                coefficients = coefficients + total[name].coefficients
-                embedding = embedding + total[name].embedding
-            total[name] = SentOne(coefficients, embedding)
-    for name, one in total.items():
-        count = max(1, int(data.inputs[name].present.sum()))
-        result[name] = SentOne(one.coefficients / count, one.embedding / count)
-    return result
+                part = SentOne(total[name].coefficients + part.coefficients, total[name].embedding + part.embedding)
+            total[name] = part
+    return {name: _mean(one, inside & data.inputs[name].present) for name, one in total.items()}
 
 
-def attribution_baselines(model: RiskModel, data: TrainingData) -> dict[str, Tensor]:
-    """Per modality, in the form of `ModalityTensors.values` without rows and steps.
+def attribution_baselines(model: RiskModel, data: TrainingData, inside: Tensor) -> dict[str, Tensor]:
+    """Per modality, in the form of `ModalityTensors.values` without rows and steps, over the rows inside.
 
     Tabular (W,): median of each numeric feature, one-hot mode of each category; series (C,): median of each channel;
     image (H, W): mean image. Over observed values of rows that have the modality; 0 where nothing was observed.
     """
     found: dict[str, Tensor] = {}
     for name, part in model.plan.modalities.items():
-        given = data.inputs[name]
-        rows = given.take(given.present.nonzero()[:, 0])
+        given: ModalityTensors = data.inputs[name]
+        rows = given.take((given.present & inside).nonzero()[:, 0])
         if isinstance(rows, TabularTensors):
             assert isinstance(part, TabularPlan)
             found[name] = _tabular(rows, part)
@@ -52,6 +109,16 @@ def attribution_baselines(model: RiskModel, data: TrainingData) -> dict[str, Ten
             empty = torch.zeros(rows.values.shape[1:])
             found[name] = rows.values.double().mean(0).float() if len(rows.values) else empty
     return found
+
+
+def _summed(counts: Tensor, sent: Tensor) -> Tensor:
+    """Shape: counts (groups, B), sent (R, B, V) -> (R, groups, V)."""
+    return torch.einsum("nb,rbv->rnv", counts, sent)
+
+
+def _mean(one: SentOne, rows: Tensor) -> SentOne:
+    count = rows.sum(dim=1).clamp_min(1)[:, None]
+    return SentOne(one.coefficients / count, one.embedding / count)
 
 
 def _tabular(rows: TabularTensors, part: TabularPlan) -> Tensor:

@@ -86,7 +86,7 @@ def recalibrate(
 ) -> tuple[Bundle, tuple[Change, ...]]:
     """A bundle with the risks of another site: refits a line per cause on its train and tuning subjects.
 
-    Taken over unchanged: network, plan, peer, reference profile, scope. New: the calibration maps; the widening of
+    Taken over unchanged: network, plan, peer, reference profiles, scope. New: the calibration maps; the widening of
     intervals, where these people need more; the reference of percentiles (out-of-fold risks, moved as `moved` says);
     the hashes of the calibrating subjects, added to those of training. The predictions of a cross-validation are
     dropped: they are another calibration's.

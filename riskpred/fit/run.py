@@ -1,4 +1,4 @@
-"""Makes a bundle: reads the training rows of a warehouse, fits members, peer and reference profile, writes it whole."""
+"""Makes a bundle: reads the training rows of a warehouse, fits members, peer, reference profiles, writes it whole."""
 
 import contextlib
 import platform
@@ -21,13 +21,12 @@ from riskpred.fit.data import Rows, counts, stratified_folds, training_rows
 from riskpred.fit.grid import learn_layout
 from riskpred.fit.members import Fitted, fit_members, training_data
 from riskpred.fit.peer import fit_peer
-from riskpred.fit.profile import attribution_baselines, reference
+from riskpred.fit.profile import learn_profiles
 from riskpred.fit.scope import learn_scope
 from riskpred.fit.words import card_words
 from riskpred.model.ageing import CARD_KEY as THIRTY_DAYS
 from riskpred.model.bundle import (
     DEFINITIONS,
-    REFERENCE_GROUP,
     Bundle,
     Contents,
     load_bundle,
@@ -108,7 +107,7 @@ def _fit(
     if network.cross_validation is not None:
         validated = _cross_validate(config, plan, rows, hashes, network.cross_validation, seed, progress)
     data = training_data(fitted.model, rows)
-    profile = reference(fitted.model, data)
+    learned = learn_profiles(fitted.model, data, rows.batch.group)
     created_at = datetime.now(UTC).replace(microsecond=0)
     found = counts(config.outcomes, rows)
     return Contents(
@@ -122,19 +121,19 @@ def _fit(
         model=fitted.model,
         card={
             **model_card(config, plan, fitted, found, site, created_at),
+            "reference_groups": learned.card_entry(),
             "population": population_of(plan, config.outcomes, rows.batch, rows.cause, rows.duration_days),
             CARD_KEY: learn_drift_reference(plan, rows.batch).to_json(),
             # Cross-fitted: every row stopped or calibrated some member.
             "numeric_paths": numeric_paths(fitted.model, data.inputs, image_encoders),
         },
-        reference=profile,
-        baseline=attribution_baselines(fitted.model, data),
+        profiles=learned.profiles,
         peer=peer,
         out_of_fold=_out_of_fold(fitted, rows, layout, plan, hashes),
         cross_validation=validated,
         salt=salt,
         trained_on=np.unique(hashes),
-        scope=learn_scope(fitted.model, data, rows, profile, seed),
+        scope=learn_scope(fitted.model, data, rows, learned.profiles.everyone, seed),
     )
 
 
@@ -233,7 +232,6 @@ def model_card(
             name: type(part).__name__.removesuffix("Plan").lower() for name, part in plan.modalities.items()
         },
         "trained_on": {"site": site, **found},
-        "reference_group": REFERENCE_GROUP,
         "method": (
             "Cause-specific piecewise exponential rates: a ridge spline base, boosted trees, and TabM, LSTM and CNN "
             f"residuals that start at zero and a joint term; {config.network.members} cross-fitted members; shares of "

@@ -1,9 +1,9 @@
-"""What `fit` leaves and every other verb reads: model, configuration, reference profile, predictions, model card."""
+"""What `fit` leaves and every other verb reads: model, configuration, reference profiles, predictions, model card."""
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -20,17 +20,16 @@ from riskpred.features.plan import FeaturePlan
 from riskpred.model.layout import Layout
 from riskpred.model.likeness_loop import ranks
 from riskpred.model.manifest import MANIFEST, dump_json, new_folder, seal, sha256, verify
-from riskpred.model.network import Sent, SentOne
+from riskpred.model.network import Sent
 from riskpred.model.paths import FP32, Evaluator, evaluator
 from riskpred.model.peer import Peer
 from riskpred.model.predictions import Predictions
+from riskpred.model.profiles import Profiles
 from riskpred.model.risk import RiskModel
 from riskpred.model.scope import Measured, Scope
 
 _CELLS: Final = 4096
 """Equal parts of 0 to 1 in which a risk's rank is looked for."""
-
-REFERENCE_GROUP: Final = "everyone"
 
 DEFINITIONS: Final = "outcome_definitions"
 """Entry of the card with the whole of outcomes.yaml: a scores file keeps the card, and outlives the bundle."""
@@ -46,9 +45,7 @@ FILES: Final = frozenset(
 class Contents:
     """All that a bundle holds, and `write_bundle` writes.
 
-    reference: mean of what each modality sends over training rows that have it: (R, 1, G), (R, 1, D).
-    baseline: attribution baseline of each modality, in the form of `ModalityTensors.values` without rows (and steps):
-        tabular (W,) medians and one-hot modes, series (C,) medians, image (H, W) mean image.
+    profiles: where explanations start, of each group by sex and age band.
     counts: rows, subjects and events in training, as in manifest.json.
     """
 
@@ -61,14 +58,18 @@ class Contents:
     plan: FeaturePlan
     model: RiskModel
     card: dict[str, Any]
-    reference: Sent
-    baseline: Mapping[str, Tensor]
+    profiles: Profiles
     peer: Peer
     out_of_fold: Predictions
     cross_validation: Predictions | None
     salt: bytes
     trained_on: NDArray[np.int64]
     scope: Scope
+
+    @property
+    def reference(self) -> Sent:
+        """Everyone's reference, (R, 1, G) and (R, 1, D): what scope flags measure from, whoever a row belongs to."""
+        return self.profiles.everyone
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,6 @@ class Bundle(Contents):
 
     path: Path
     sha256: str
-    reference_group: str = field(default=REFERENCE_GROUP)
 
     @cached_property
     def _sorted_risks(self) -> list[NDArray[np.float64]]:
@@ -157,10 +157,8 @@ def write_bundle(target: Path, contents: Contents) -> None:
         dump_json(folder / "card.json", contents.card)
         dump_json(folder / "calibration.json", _calibration_json(contents.model))
         save_file(_whole(contents.model.state_dict()), folder / "weights.safetensors")
-        sent = {f"sent.{name}.coefficients": one.coefficients for name, one in contents.reference.items()}
-        sent |= {f"sent.{name}.embedding": one.embedding for name, one in contents.reference.items()}
-        inputs = {f"baseline.{name}": values for name, values in contents.baseline.items()}
-        save_file(_whole(sent | inputs), folder / "reference.safetensors")
+        profiles = contents.profiles
+        save_file(_whole(profiles.tensors()), folder / "reference.safetensors", profiles.metadata())
         kept = contents.out_of_fold.state("out_of_fold")
         if contents.cross_validation is not None:
             kept |= contents.cross_validation.state("cross_validation")
@@ -195,7 +193,7 @@ def load_bundle(path: Path) -> Bundle:
             do="fit again with this release, or use the release that fitted it",
         ) from None
     model.eval().requires_grad_(False)
-    known, kept, seen = (load_file(path / f"{part}.safetensors") for part in ("reference", "predictions", "subjects"))
+    kept, seen = (load_file(path / f"{part}.safetensors") for part in ("predictions", "subjects"))
     return Bundle(
         path=path,
         sha256=sha256(path / MANIFEST),
@@ -208,11 +206,7 @@ def load_bundle(path: Path) -> Bundle:
         plan=plan,
         model=model,
         card=json.loads(_text(path, "card.json")),
-        reference={
-            name: SentOne(known[f"sent.{name}.coefficients"], known[f"sent.{name}.embedding"])
-            for name in plan.modalities
-        },
-        baseline={name: known[f"baseline.{name}"] for name in plan.modalities},
+        profiles=Profiles.load(path / "reference.safetensors", tuple(plan.modalities)),
         peer=Peer.from_state(load_file(path / "peer.safetensors"), json.loads(_text(path, "peer.json")), plan, layout),
         out_of_fold=Predictions.from_state(kept, "out_of_fold"),
         cross_validation=(Predictions.from_state(kept, "cross_validation") if "cross_validation.row" in kept else None),

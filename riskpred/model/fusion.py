@@ -1,8 +1,8 @@
 """Calibrated risks of every combination of what modalities sent, in one compiled pass over blocks of rows.
 
 The same arithmetic as `RiskModel.member_risks`, which stays where a gradient is wanted: a test holds the two against
-each other. What does not differ between rows is done once: the reference's part of the joint term, and the risk of rows
-for which no modality speaks for itself.
+each other. What does not differ between rows is done once: each group's reference in the joint term, and its risk where
+no modality speaks for itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -91,17 +91,24 @@ class Fusion:
 
     def member_risks(self, sent: Sent, present: Mapping[str, Tensor]) -> _Array:
         """As `RiskModel.member_risks`, without a gradient. Shape: (R, B, Q)."""
-        return self._run(sent, None, present)[0]
+        return self._run(sent, None, present, None)[0]
 
-    def coalition_risks(self, sent: Sent, reference: Sent, present: Mapping[str, Tensor]) -> tuple[_Array, _Array]:
+    def coalition_risks(
+        self, sent: Sent, reference: Sent, present: Mapping[str, Tensor], group: NDArray[np.int64] | None = None
+    ) -> tuple[_Array, _Array]:
         """Risk of each member with everything that is there, and v(S) of every coalition S, the mean over members.
 
+        Args:
+            reference: of each of N groups, (R, N, G) and (R, N, D).
+            group: (B,) whose reference stands for each row; None = there is one for all.
         Shape: (R, B, Q) and (2^M, B, Q); bit m of S is set where modality m (in the model's order) speaks for itself.
             A modality that a row lacks changes nothing: v of S with it and of S without it are the same number.
         """
-        return self._run(sent, reference, present)
+        return self._run(sent, reference, present, group)
 
-    def _run(self, sent: Sent, reference: Sent | None, present: Mapping[str, Tensor]) -> tuple[_Array, _Array]:
+    def _run(
+        self, sent: Sent, reference: Sent | None, present: Mapping[str, Tensor], group: NDArray[np.int64] | None
+    ) -> tuple[_Array, _Array]:
         pattern = pattern_index(present, self.modalities).numpy()
         order = np.argsort(pattern, kind="stable")
         known, begin = np.unique(pattern[order], return_index=True)
@@ -110,19 +117,23 @@ class Fusion:
         embedding = np.stack([sent[name].embedding.detach().mT.numpy() for name in self.modalities])
         modalities, members, _, rows = coefficients.shape
         if reference is None:  # only what is there is asked: nothing is read in its place
-            mean_coefficients = np.zeros(coefficients.shape[:3])
-            mean_embedding = np.zeros(embedding.shape[:3])
+            mean_coefficients = np.zeros((1, *coefficients.shape[:3]))
+            mean_embedding = np.zeros((1, *embedding.shape[:3]))
         else:
             parts = [reference[name] for name in self.modalities]
-            mean_coefficients = np.stack([_array(one.coefficients)[:, 0] for one in parts])
-            mean_embedding = np.stack([_array(one.embedding)[:, 0] for one in parts])
+            mean_coefficients = np.stack([_array(one.coefficients) for one in parts]).transpose(2, 0, 1, 3)
+            mean_embedding = np.stack([_array(one.embedding) for one in parts]).transpose(2, 0, 1, 3)
+        if group is None:
+            assert len(mean_coefficients) == 1, "with several references each row must say whose is its own"
+            group = np.zeros(rows, np.int64)
         member = np.empty((members, rows, self.targets))
         value = np.zeros((0 if reference is None else 2**modalities, rows, self.targets))
         fuse(
             coefficients,
             embedding,
-            mean_coefficients,
-            mean_embedding,
+            np.ascontiguousarray(mean_coefficients),
+            np.ascontiguousarray(mean_embedding),
+            np.ascontiguousarray(group, dtype=np.int64),
             order,
             known,
             np.append(begin, rows).astype(np.int64),

@@ -23,6 +23,7 @@ def fuse(
     embedding: _Array,
     mean_coefficients: _Array,
     mean_embedding: _Array,
+    group: _Places,
     order: _Places,
     pattern: _Places,
     begin: _Places,
@@ -48,7 +49,8 @@ def fuse(
 
     Args:
         coefficients, embedding: (M, R, G, B), (M, R, D, B); rows that lack the modality are not read.
-        mean_coefficients, mean_embedding: (M, R, G), (M, R, D), the reference.
+        mean_coefficients, mean_embedding: (N, M, R, G), (N, M, R, D), the reference of each of N groups.
+        group: (B,) whose reference stands for each row.
         order: (B,) rows by availability pattern.   pattern: the patterns that occur, each of
             order[begin[i]:begin[i + 1]].
         inner to target: as `Fusion` has them.
@@ -58,9 +60,12 @@ def fuse(
     n_embedding, hidden = embedding.shape[2], inner_bias.shape[1]
     causes, n_intervals = years.shape
     coalitions = len(value) > 0
+    groups = len(mean_coefficients)
     own = np.zeros((modalities, n_coefficients, _BLOCK))
     said = np.zeros((modalities, hidden, _BLOCK))
-    said_by_mean = np.zeros((modalities, hidden))
+    mean_own = np.zeros((modalities, n_coefficients, _BLOCK))
+    mean_said = np.zeros((modalities, hidden, _BLOCK))
+    said_by_mean = np.zeros((groups, modalities, hidden))
     bare = np.zeros((modalities, n_embedding, _BLOCK))
     total = np.zeros((n_coefficients, _BLOCK))
     together = np.zeros((hidden, _BLOCK))
@@ -69,16 +74,41 @@ def fuse(
     lost = np.zeros((n_intervals, _BLOCK))
     free = np.zeros(_BLOCK)
     risk = np.zeros((member.shape[2], _BLOCK))
+    # v(nothing): the same for every row of a pattern and group, so groups stand where rows do and it is computed once.
+    of_nothing = np.zeros((len(pattern), groups, member.shape[2]))
+    every_group = np.arange(groups)
     share = 1.0 / members
     for r in range(members):
-        for m in range(modalities):
-            for h in range(hidden):
-                spoken = 0.0
-                for d in range(n_embedding):
-                    spoken += mean_embedding[m, r, d] * inner[r, d, h]
-                said_by_mean[m, h] = spoken
+        for g in range(groups):
+            for m in range(modalities):
+                for h in range(hidden):
+                    spoken = 0.0
+                    for d in range(n_embedding):
+                        spoken += mean_embedding[g, m, r, d] * inner[r, d, h]
+                    said_by_mean[g, m, h] = spoken
         for i in range(len(pattern)):
             here = pattern[i]
+            if coalitions or here == 0:
+                for first in range(0, groups, _BLOCK):
+                    some = every_group[first : min(first + _BLOCK, groups)]
+                    _means(mean_coefficients[:, :, r], some, here, mean_own)
+                    _means(said_by_mean, some, here, mean_said)
+                    _added(own, mean_own, outer_bias[r], here, 0, total)
+                    if hidden:
+                        _added(said, mean_said, inner_bias[r], here, 0, together)
+                        _joint(together, outer[r], total)
+                    for g in range(len(intervals)):
+                        _risks(
+                            total, baseline[r], basis, years, slope[here], intercept[here], bend[here], knot, width,
+                            group_start[g], group_start[g + 1], intervals[g], target, rate, work, lost, free, risk,
+                        )  # fmt: skip
+                    for q in range(len(risk)):
+                        for b in range(len(some)):
+                            of_nothing[i, some[b], q] += share * risk[q, b]
+                if here == 0:
+                    for row in order[begin[i] : begin[i + 1]]:
+                        member[r, row] = risk[:, 0]
+                    continue
             for first in range(begin[i], begin[i + 1], _BLOCK):
                 rows = order[first : min(first + _BLOCK, begin[i + 1])]
                 n = len(rows)
@@ -87,20 +117,16 @@ def fuse(
                         _take(coefficients[m, r], rows, own[m])
                         _take(embedding[m, r], rows, bare[m])
                         _joined(bare[m], inner[r], said[m])
-                for inside in range(here + 1):
-                    # Coalitions are sets of what is there. What no one speaks for is the same in every row of a
-                    # pattern: it is computed with the first block and copied to the others.
+                if coalitions:
+                    _means(mean_coefficients[:, :, r], group[rows], here, mean_own)
+                    _means(said_by_mean, group[rows], here, mean_said)
+                for inside in range(1, here + 1):
+                    # Coalitions are sets of what is there.
                     if inside & ~here or (inside != here and not coalitions):
                         continue
-                    if inside == 0 and first > begin[i]:
-                        if here == 0:
-                            for q in range(len(risk)):
-                                for b in range(n):
-                                    member[r, rows[b], q] = member[r, order[begin[i]], q]
-                        continue
-                    _added(own, mean_coefficients[:, r], outer_bias[r], here, inside, total)
+                    _added(own, mean_own, outer_bias[r], here, inside, total)
                     if hidden:
-                        _added(said, said_by_mean, inner_bias[r], here, inside, together)
+                        _added(said, mean_said, inner_bias[r], here, inside, together)
                         _joint(together, outer[r], total)
                     for g in range(len(intervals)):
                         _risks(
@@ -116,7 +142,21 @@ def fuse(
                             for b in range(n):
                                 value[inside, rows[b], q] += share * risk[q, b]
     if coalitions:
-        _spread(order, pattern, begin, value)
+        _spread(group, order, pattern, begin, of_nothing, value)
+
+
+@contracted
+def _means(mean: _Array, groups: _Places, here: int, result: _Array) -> None:
+    """The reference of each column's group, of modalities that are there; what is left of the block repeats the last.
+
+    Shape: (groups, M, N) -> (M, N, block).
+    """
+    for m in range(result.shape[0]):
+        if here >> m & 1:
+            for n in range(result.shape[1]):
+                line = result[m, n]
+                for b in range(_BLOCK):
+                    line[b] = mean[groups[min(b, len(groups) - 1)], m, n]
 
 
 @contracted
@@ -146,14 +186,11 @@ def _joined(embedding: _Array, inner: _Array, result: _Array) -> None:
 def _added(own: _Array, mean: _Array, bias: _Array, here: int, inside: int, result: _Array) -> None:
     """The bias, what modalities inside say themselves, the reference of others that are there. Shape: (N, block)."""
     for n in range(result.shape[0]):
-        line, start = result[n], bias[n]
+        line = result[n]
+        line[:] = bias[n]
         for m in range(own.shape[0]):
-            if here >> m & 1 and not inside >> m & 1:
-                start += mean[m, n]
-        line[:] = start
-        for m in range(own.shape[0]):
-            if inside >> m & 1:
-                one = own[m, n]
+            if here >> m & 1:
+                one = own[m, n] if inside >> m & 1 else mean[m, n]
                 for b in range(_BLOCK):
                     line[b] += one[b]
 
@@ -239,13 +276,15 @@ def _risks(
 
 
 @contracted
-def _spread(order: _Places, pattern: _Places, begin: _Places, value: _Array) -> None:
+def _spread(
+    group: _Places, order: _Places, pattern: _Places, begin: _Places, of_nothing: _Array, value: _Array
+) -> None:
     """Copy to every coalition the value of its part that is there, and to every row that of nothing."""
     for i in range(len(pattern)):
         rows = order[begin[i] : begin[i + 1]]
-        for b in range(1, len(rows)):
-            value[0, rows[b]] = value[0, rows[0]]
-        for inside in range(len(value)):
+        for row in rows:
+            value[0, row] = of_nothing[i, group[row]]
+        for inside in range(1, len(value)):
             if inside & ~pattern[i]:
                 for row in rows:
                     value[inside, row] = value[inside & pattern[i], row]

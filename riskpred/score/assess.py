@@ -26,7 +26,8 @@ BATCH_SIZE = 4096
 class Assessed:
     """B subjects, Q targets, M modalities. Risks are 0 to 1; contributions are risk points.
 
-    Shape: risk, low, high, reference, percentile: (B, Q); contribution: (B, Q, M); measured: B rows, for scope flags.
+    Shape: risk, low, high, reference, percentile: (B, Q); contribution: (B, Q, M); measured: B rows, for scope flags;
+        profile: (B,) whose reference it is, a place in the bundle's profiles.
     """
 
     risk: NDArray[np.float64]
@@ -36,6 +37,7 @@ class Assessed:
     percentile: NDArray[np.float64]
     contribution: NDArray[np.float64]
     measured: Measured
+    profile: NDArray[np.int64]
 
     @property
     def finite(self) -> NDArray[np.bool_]:
@@ -47,13 +49,14 @@ class Assessed:
 def assess(bundle: "Bundle", batch: FeatureBatch, batch_size: int = BATCH_SIZE, numeric_path: str = FP32) -> Assessed:
     """Risks and modality reasons of a batch; each subject is encoded once, coalitions only fuse."""
     model, encoders = bundle.model, bundle.evaluator(numeric_path)
-    inputs = model.tensors(batch)
+    inputs, profile = model.tensors(batch), bundle.profiles.places(batch)
     member, reference, contribution, measured = [], [], [], []
     for rows in torch.split(torch.arange(len(batch)), batch_size):
         some = inputs if len(rows) == len(batch) else {name: given.take(rows) for name, given in inputs.items()}
         sent = encoders.encode(some)
         measured.append(bundle.scope.measure(model.plan, some, sent, bundle.reference))
-        reasons = modality_reasons(model, sent, bundle.reference, {name: given.present for name, given in some.items()})
+        present = {name: given.present for name, given in some.items()}
+        reasons = modality_reasons(model, sent, bundle.profiles.sent, present, profile[rows.numpy()])
         member.append(reasons.member)
         reference.append(reasons.reference)
         contribution.append(reasons.contribution)
@@ -66,6 +69,7 @@ def assess(bundle: "Bundle", batch: FeatureBatch, batch_size: int = BATCH_SIZE, 
         percentile=bundle.percentile(predicted.risk),
         contribution=np.concatenate(contribution),
         measured=Measured.joined(measured),
+        profile=profile,
     )
 
 

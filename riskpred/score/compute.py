@@ -142,15 +142,14 @@ class Maker:
                 told = explain_batch(
                     self._bundle,
                     judged.batch,
-                    self._common.night.run_id,
                     judged.scored,
                     judged.top_target,
                     task.contribution[place],
                     self._common.night.numeric_path,
                 )
             with watch("rows"):
-                part.append("explanations", told.explanations.drop_columns("run_id"))
-                part.append("evidence", told.evidence.drop_columns("run_id"))
+                part.append("explanations", told.explanations)
+                part.append("evidence", told.evidence)
             flagged, without = flagged + told.flagged, without + told.without
             done += len(judged.subject_id)
             yield done
@@ -199,7 +198,7 @@ class Maker:
                 judged.scored,
                 judged.scope_flags,
                 scored_at,
-                bundle.reference_group,
+                bundle.profiles.names,
             ),
         )
         yield "input_receipts", receipt_rows(batch)

@@ -44,7 +44,8 @@ numeric path `MOST_DIFFERENCE` more."""
 class ExplainSummary:
     """What was added, to which run.
 
-    subjects, rows: how many subjects, how many feature reasons.   replaced: subjects that had theirs before.
+    subjects, rows: how many subjects, how many reasons within a modality (features, moments, regions).
+    replaced: subjects that had theirs before.
     flagged: subjects with too large a remainder.
     """
 
@@ -120,7 +121,7 @@ def _explained_before(store: Store, run_id: str, subjects: NDArray[np.int64]) ->
 
 def _remove_reasons(store: Store, run_id: str, subjects: NDArray[np.int64]) -> None:
     """Delete what is about to be written anew."""
-    for table, kind in (("explanations", "level = 'feature'"), ("evidence", "kind IN ('series', 'image')")):
+    for table, kind in (("explanations", "level <> 'modality'"), ("evidence", "kind IN ('series', 'image')")):
         store.connection.execute(
             f"DELETE FROM {SCHEMA}.{table} r USING {STANDING} n WHERE {kind} AND n.run_id = $run "
             "AND n.subject_id IN (SELECT unnest($subjects::BIGINT[])) "
@@ -138,7 +139,7 @@ def _add_reasons(
     watch: Stopwatch,
     progress: Progress,
 ) -> tuple[int, int]:
-    """Write reasons and evidence of the subjects; how many feature rows, how many subjects flagged."""
+    """Write reasons and evidence of the subjects; how many rows of reasons, how many subjects flagged."""
     rows = flagged = without = done = 0
     contribution = of_run(store.connection, published.run_id, subjects, bundle.model.targets, bundle.model.modalities)
     progress.step("explain", 0, len(subjects))
@@ -149,14 +150,13 @@ def _add_reasons(
             told = explain_batch(
                 bundle,
                 judged.batch,
-                published.run_id,
                 judged.scored,
                 judged.top_target,
                 contribution[np.searchsorted(subjects, judged.batch.subject_id)],
                 published.numeric_path,
             )
-        store.append_reasons("explanations", told.explanations.drop_columns("run_id"), published.run_id)
-        store.append_reasons("evidence", told.evidence.drop_columns("run_id"), published.run_id)
+        store.append_reasons("explanations", told.explanations, published.run_id)
+        store.append_reasons("evidence", told.evidence, published.run_id)
         rows, flagged, done = rows + told.explanations.num_rows, flagged + told.flagged, done + len(judged.batch)
         without += told.without
         progress.step("explain", done, len(subjects))

@@ -44,9 +44,13 @@ def risk_rows(
     scored: NDArray[np.bool_],
     scope_flags: NDArray[np.bool_],
     scored_at: int,
-    reference_group: str,
+    groups: Sequence[str],
 ) -> pa.Table:
-    """Rows of risk_scores. `scored`: (B, Q), which risks to write; scope_flags: (B, Q, flags), which of FLAGS hold."""
+    """Rows of risk_scores.
+
+    Args: groups: names of the bundle's profiles.
+    Shape: scored: (B, Q), which risks to write; scope_flags: (B, Q, flags), which of FLAGS hold.
+    """
     row, target = np.nonzero(scored)
     flagged = scope_flags[row, target]
     offsets = np.concatenate([[0], np.cumsum(flagged.sum(axis=1))])
@@ -61,7 +65,7 @@ def risk_rows(
             "risk_low": assessed.low[row, target],
             "risk_high": assessed.high[row, target],
             "reference_risk": assessed.reference[row, target],
-            "reference_group": constant(reference_group, len(row)),
+            "reference_group": one_of(assessed.profile[row], groups),
             "percentile": assessed.percentile[row, target],
             "scored_at": _times(np.full(len(row), scored_at)),
             "scope_flags": pa.ListArray.from_arrays(

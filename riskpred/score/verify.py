@@ -17,6 +17,13 @@ _FINITE = ("risk", "risk_low", "risk_high", "reference_risk", "percentile")
 _TOLERANCE: Final = 0.001
 """Risk points by which contributions may miss risk - reference_risk."""
 
+_ROUNDING: Final = 1e-6
+"""Risk points by which moments may miss the features of their series, and regions the image: sums of the same numbers,
+or with a row for what is missing."""
+
+_OF_NO_INPUT: Final = "('(presence)', '(unexplained)')"
+"""Feature rows of a series that no moment is part of."""
+
 _RANGES: Final = {
     "a risk that is NaN or infinite": "NOT (" + " AND ".join(f"isfinite({column})" for column in _FINITE) + ")",
     "a risk outside 0 <= low <= risk <= high <= 1": (
@@ -77,6 +84,7 @@ def _rows(connection: DuckDBPyConnection, rows: Rows) -> list[str]:
         + _risk_keys(connection, rows)
         + _other_keys(connection, rows)
         + _feature_reasons(connection, rows)
+        + _finer_reasons(connection, rows)
     )
 
 
@@ -166,6 +174,35 @@ def _feature_reasons(connection: DuckDBPyConnection, rows: Rows) -> list[str]:
     if infinite:
         return [f"a contribution that is NaN or infinite ({infinite:,})"]
     return [f"feature contributions that do not sum to risk - reference_risk ({wrong:,})"] if wrong else []
+
+
+def _finer_reasons(connection: DuckDBPyConnection, rows: Rows) -> list[str]:
+    """Moments add up to the features of their series, regions to the feature `image`, in risk points."""
+    key = "subject_id, outcome, horizon_years, modality"
+    broken = []
+    for level, condition, what in (
+        ("moment", f"feature NOT IN {_OF_NO_INPUT}", "moments that do not sum to the features of their series"),
+        ("region", "feature = 'image'", "regions that do not sum to their image"),
+    ):
+        wrong, infinite = connection.execute(
+            f"""
+            WITH told AS (
+                SELECT {key}, sum(contribution) AS total, count(*) FILTER (NOT isfinite(contribution)) AS infinite
+                FROM {rows.of("explanations")} WHERE level = '{level}' GROUP BY ALL
+            ), above AS (
+                SELECT {key}, sum(contribution) AS total
+                FROM {rows.of("explanations")} WHERE level = 'feature' AND {condition} GROUP BY ALL
+            )
+            SELECT count(*) FILTER (above.total IS NULL OR NOT abs(told.total - above.total) <= {_ROUNDING}),
+                coalesce(sum(infinite), 0)
+            FROM told LEFT JOIN above USING ({key})
+            """
+        ).fetchall()[0]
+        if infinite:
+            broken.append(f"a contribution of level {level} that is NaN or infinite ({infinite:,})")
+        elif wrong:
+            broken.append(f"{what} ({wrong:,})")
+    return broken
 
 
 def pair_counts(connection: DuckDBPyConnection, run_id: str) -> dict[str, int]:

@@ -15,6 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from riskpred.config.study import ModelConfig
     from riskpred.features.batch import FeatureBatch
+    from riskpred.fit.data import Rows
     from riskpred.model.bundle import Bundle
     from riskpred.model.network import Sent
     from riskpred.model.risk import RiskModel
@@ -195,15 +196,22 @@ def bundle_of(small_batch: tuple[Any, FeatureBatch]) -> Callable[[ModelConfig], 
 
 
 def _scope(model: RiskModel, batch: FeatureBatch, reference: Sent) -> Scope:
-    from riskpred.fit.data import Rows
     from riskpred.fit.members import training_data
     from riskpred.fit.scope import learn_scope
     from riskpred.model.scope import LEAST_PEOPLE
 
+    rows = _rows(model, batch)
+    scope = learn_scope(model, training_data(model, rows), rows, reference, seed=1)
+    return replace(scope, people=np.maximum(scope.people, LEAST_PEOPLE))
+
+
+def _rows(model: RiskModel, batch: FeatureBatch) -> Rows:
+    from riskpred.fit.data import Rows
+
     count, groups = len(batch), model.layout.groups
     ages = np.linspace(18.0, 100.0, count)
     ages[::9] = np.nan
-    rows = Rows(
+    return Rows(
         batch,
         {group.name: np.zeros(count, np.int8) for group in groups},
         {group.name: np.full(count, 0.0 if group.known_at_once else 3650.0) for group in groups},
@@ -211,16 +219,15 @@ def _scope(model: RiskModel, batch: FeatureBatch, reference: Sent) -> Scope:
         batch.subject_id,
         ages,
     )
-    scope = learn_scope(model, training_data(model, rows), rows, reference, seed=1)
-    return replace(scope, people=np.maximum(scope.people, LEAST_PEOPLE))
 
 
 def _bundle(config: ModelConfig, plan: Any, batch: FeatureBatch, seed: int) -> Bundle:
     import torch
 
+    from riskpred.fit.members import training_data
+    from riskpred.fit.profile import learn_profiles
     from riskpred.model.bundle import Bundle, subject_hashes
     from riskpred.model.layout import GroupGrid, Layout
-    from riskpred.model.network import SentOne
     from riskpred.model.predictions import Predictions
     from riskpred.model.risk import RiskModel
 
@@ -255,19 +262,11 @@ def _bundle(config: ModelConfig, plan: Any, batch: FeatureBatch, seed: int) -> B
                 normal(member.joint.outer.weight, 0.3)
             member.baseline(0).fill_(-3.0)
             member.baseline(1).fill_(-2.0)
-        sent = model.encode(inputs)
-        reference = {
-            name: SentOne(one.coefficients[:, here].mean(1, keepdim=True), one.embedding[:, here].mean(1, keepdim=True))
-            for name, one in sent.items()
-            for here in [inputs[name].present]
-        }
     model.eval().requires_grad_(False)
     risk, rows = model.predict(batch).risk, len(batch)
-    baselines = {
-        "tabular": lambda given: given.values.median(dim=0).values,
-        "series": lambda given: torch.tensor([130.0, 75.0]),
-        "image": lambda given: given.values[given.present].mean(dim=0),
-    }
+    # So few of each group that some have a profile of their own here and others do not.
+    profiles = learn_profiles(model, training_data(model, _rows(model, batch)), batch.group, fewest=3).profiles
+    assert 2 < len(profiles.names) < len(set(batch.group.tolist())) + 1
     salt = b"salt"
     nothing = np.zeros(rows, dtype=np.int64)
     return Bundle(
@@ -282,8 +281,7 @@ def _bundle(config: ModelConfig, plan: Any, batch: FeatureBatch, seed: int) -> B
         plan=plan,
         model=model,
         card={"name": "small"},
-        reference=reference,
-        baseline={name: baselines[name](given) for name, given in inputs.items()},
+        profiles=profiles,
         peer=None,  # type: ignore[arg-type]  (neither score nor explain reads it)
         out_of_fold=Predictions(
             row=np.arange(rows),
@@ -299,5 +297,5 @@ def _bundle(config: ModelConfig, plan: Any, batch: FeatureBatch, seed: int) -> B
         cross_validation=None,
         salt=salt,
         trained_on=subject_hashes(salt, "batch", [101, 102]),
-        scope=_scope(model, batch, reference),
+        scope=_scope(model, batch, profiles.everyone),
     )

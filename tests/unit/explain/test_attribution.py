@@ -23,8 +23,13 @@ def _parts(bundle: Any, batch: Any, name: str) -> tuple[Any, Any, Any, Any]:
     inputs = bundle.model.tensors(batch)
     rows = torch.from_numpy(np.flatnonzero(batch.present[name]))
     sent = {other: rows_of(one, rows) for other, one in bundle.model.encode(inputs).items()}
+    profile = torch.from_numpy(bundle.profiles.places(batch))[rows]
     worth = ModalityWorth(
-        bundle.model, sent, bundle.reference, {other: given.present[rows] for other, given in inputs.items()}, name
+        bundle.model,
+        sent,
+        {other: rows_of(one, profile) for other, one in bundle.profiles.sent.items()},
+        {other: given.present[rows] for other, given in inputs.items()},
+        name,
     )
     owner = torch.tensor(column_owner(bundle.plan.modalities[name].columns)) if name == "tabular" else None
     return worth, inputs[name].take(rows), owner, rows
@@ -37,16 +42,28 @@ def test_rows_of_a_modality_sum_to_its_contribution(
     bundle, (_, batch) = random_bundle(2), small_batch
     worth, given, owner, rows = _parts(bundle, batch, name)
     nobody = np.zeros(len(rows), dtype=np.int64)
-    within = within_modality(worth, given, bundle.baseline[name], owner, nobody)
+    profile = bundle.profiles.places(batch)
+    baseline = bundle.profiles.baseline[name][profile[rows.numpy()]]
+    within = within_modality(worth, given, baseline, owner, nobody)
     inputs = bundle.model.tensors(batch)
     present = {other: one.present for other, one in inputs.items()}
-    reasons = modality_reasons(bundle.model, bundle.model.encode(inputs), bundle.reference, present)
+    sent = bundle.model.encode(inputs)
+    reasons = modality_reasons(bundle.model, sent, bundle.profiles.sent, present, profile)
     phi = reasons.contribution[rows.numpy(), :, bundle.model.modalities.index(name)]
     assert np.abs(within.total - phi).max() < 1e-4, "W(subject) is the modality's Shapley value"
     assert np.abs(within.feature).max() > 0.5, "features that say nothing test nothing"
     assert within.within_tolerance.mean() >= 0.995
-    if within.map is not None:
-        assert within.map.sum(axis=(1, 2)) == pytest.approx(within.feature[:, 0, 0], abs=0.02, rel=0.01)
+    if name == "series":
+        assert within.moment.sum(axis=2) == pytest.approx(within.feature, abs=1e-9)
+        assert not within.moment[:, :, ~given.observed.any(dim=0).numpy()].any(), "nothing measured, nothing said"
+    if name == "image":
+        picture = within.picture
+        assert picture.region.sum(axis=-1) == pytest.approx(within.feature[..., 0], abs=0.01, rel=0.005)
+        assert picture.map.sum(axis=(1, 2)) == pytest.approx(within.feature[:, 0, 0], abs=0.05, rel=0.02)
+        assert (picture.mask.sum(axis=1) <= 1).all(), "regions are disjoint"
+        assert picture.mask[:, 1].any(axis=(1, 2)).any(), "pictures with several regions"
+        found = (picture.map[:, None] * picture.mask).sum(axis=(2, 3))
+        assert picture.region[:, 0, :-1] == pytest.approx(found, abs=0.05, rel=0.02), "sums of the map's own target"
 
 
 def test_captum_gives_the_same_gradients(random_bundle: Callable[[int], Any], small_batch: Any) -> None:
@@ -56,7 +73,7 @@ def test_captum_gives_the_same_gradients(random_bundle: Callable[[int], Any], sm
     for name in ("tabular", "series"):
         worth, given, owner, rows = _parts(bundle, batch, name)
         everyone = torch.arange(len(rows))
-        start = attribution_baseline(given, bundle.baseline[name], owner)
+        start = attribution_baseline(given, bundle.profiles.baseline[name][0], owner)
         ours = integrated_gradients(worth, given, start, everyone, 8, lambda a: a)
 
         def forward(
@@ -119,9 +136,10 @@ def test_too_large_a_remainder_stays_in_sight(
 
         def __call__(self, inputs: Any, subject: torch.Tensor) -> torch.Tensor:
             calls.append(len(subject))
-            return worth(inputs, subject) + 5.0 * (inputs.values[:, :1] > bundle.baseline["tabular"][0] + 2).double()
+            return worth(inputs, subject) + 5.0 * (inputs.values[:, :1] > baseline[0] + 2).double()
 
-    within = within_modality(Jump(), given, bundle.baseline["tabular"], owner, np.zeros(len(rows), dtype=np.int64))
+    baseline = bundle.profiles.baseline["tabular"][0]
+    within = within_modality(Jump(), given, baseline, owner, np.zeros(len(rows), dtype=np.int64))
     assert not within.within_tolerance.all()
     assert np.abs(within.unexplained).max() > 1
     assert max(calls) >= 64

@@ -18,7 +18,8 @@ def test_contributions_sum_to_risk_minus_reference(
     bundle, (_, batch) = random_bundle(seed), small_batch
     inputs = bundle.model.tensors(batch)
     present = {name: given.present for name, given in inputs.items()}
-    reasons = modality_reasons(bundle.model, bundle.model.encode(inputs), bundle.reference, present)
+    profile = bundle.profiles.places(batch)
+    reasons = modality_reasons(bundle.model, bundle.model.encode(inputs), bundle.profiles.sent, present, profile)
     difference = POINTS * (reasons.member.mean(axis=0) - reasons.reference)
     assert np.abs(reasons.contribution.sum(axis=-1) - difference).max() < 1e-9
     assert np.abs(difference).max() > 1, "a random model whose modalities say nothing tests nothing"

@@ -1,14 +1,15 @@
-"""Rows of reasons and evidence from made-up attributions: what is kept, summed up, outlined, shrunk."""
+"""Rows of reasons from made-up attributions: what is kept, summed up, ranked; and how a picture is shrunk."""
 
 import io
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from riskpred.explain.attribution import Within
-from riskpred.explain.evidence import LARGEST_PICTURE, outline_of, png
-from riskpred.explain.reasons import FEATURES_KEPT, Described, ModalityPart, decimal, feature_rows
+from riskpred.explain.evidence import LARGEST_PICTURE, png
+from riskpred.explain.picture import Picture
+from riskpred.explain.reasons import FEATURES_KEPT, MOMENTS_KEPT, Described, ModalityPart, Moments, decimal, reason_rows
 from riskpred.records.chunk import STATIC
 
 TARGETS = (("stroke", 1.0), ("stroke", 5.0))
@@ -37,7 +38,7 @@ def _part(features: int) -> ModalityPart:
 def test_the_largest_features_are_named_and_the_rest_summed() -> None:
     part = _part(20)
     wanted = np.array([[True, True], [True, True], [False, True]])
-    rows = feature_rows("run", TARGETS, np.array([11, 12, 13]), [part], wanted).to_pylist()
+    rows = reason_rows(TARGETS, np.array([11, 12, 13]), [part], wanted).to_pylist()
     groups = {(row["subject_id"], row["horizon_years"]) for row in rows}
     assert groups == {(11, 1.0), (11, 5.0), (13, 5.0)}, "12 lacks the modality, 13's first risk was not wanted"
     for subject, horizon in groups:
@@ -63,20 +64,67 @@ def test_float32_values_are_shown_as_they_were_recorded() -> None:
     assert np.isnan(decimal(np.array([np.nan], dtype=np.float32))[0])
 
 
-def test_the_outline_goes_around_what_raises_the_risk() -> None:
-    attribution = np.zeros((64, 64))
-    attribution[40:50, 10:22] = 0.01
-    attribution[5:15, 40:60] = -0.05
-    corners = outline_of(attribution)
-    assert corners is not None
-    drawn = Image.new("1", (64, 64))
-    ImageDraw.Draw(drawn).polygon([(column, row) for row, column in corners], fill=1)
-    inside = np.asarray(drawn)
-    assert inside[42:48, 13:19].all()
-    assert not inside[:35].any()
-    assert not inside[:, 30:].any()
-    assert outline_of(-np.abs(attribution)) is None
-    assert outline_of(attribution / 100) is None, "too little to be worth a line"
+def test_the_largest_moments_are_told_with_their_time_and_sum_to_the_features() -> None:
+    steps, channels = 7, 2
+    draw = np.random.default_rng(4)
+    seen = draw.random((1, steps, channels)) < 0.8
+    moment = draw.normal(size=(1, 2, steps, channels)) * seen[:, None]
+    feature = moment.sum(axis=2)
+    time = np.arange(steps)[None] * 60_000_000
+    time[0, 0] = STATIC
+    told = Described(
+        ("SBP", "HR"), ("mm[Hg]", "/min"), np.ones((1, 2)), np.full((1, 2), None, dtype=object), np.full((1, 2), STATIC)
+    )
+    value = np.where(seen, 100.0 + np.arange(steps)[None, :, None], np.nan)
+    within = Within(feature.sum(axis=-1) + 0.5, np.full((1, 2), 0.5), feature, moment)
+    part = ModalityPart("series", np.array([0]), within, told, Moments(value, time))
+    rows = reason_rows(TARGETS, np.array([11]), [part], np.ones((1, 2), dtype=bool)).to_pylist()
+    for q, (_, horizon) in enumerate(TARGETS):
+        mine = [row for row in rows if row["level"] == "moment" and row["horizon_years"] == horizon]
+        assert [row["rank"] for row in mine] == list(range(1, MOMENTS_KEPT + 2))
+        assert sum(row["contribution"] for row in mine) == pytest.approx(feature[0, q].sum(), abs=1e-12)
+        (other,) = [row for row in mine if row["feature"] == "(other)"]
+        assert other["remainder"]
+        named = [row for row in mine if not row["remainder"]]
+        wanted = sorted(np.abs(moment[0, q]).ravel(), reverse=True)[:MOMENTS_KEPT]
+        assert [abs(row["contribution"]) for row in named] == pytest.approx(wanted)
+        for row in named:
+            step = int(row["value"] - 100)
+            assert row["contribution"] == moment[0, q, step, told.names.index(row["feature"])]
+            assert (row["time"] is None) == (step == 0)
+            assert row["time"] is None or row["time"].minute == step
+            assert row["unit"] == told.units[told.names.index(row["feature"])]
+
+
+def test_regions_and_the_rest_of_a_picture_sum_to_the_image() -> None:
+    mask = np.zeros((2, 3, 8, 8), dtype=bool)
+    mask[0, 0, :2], mask[0, 1, 4:5] = True, True
+    region = np.zeros((2, 2, 4))
+    region[0] = [[3.0, -1.0, 0.0, 0.25], [2.0, 0.5, 0.0, -0.25]]
+    region[1, :, 3] = 0.75
+    feature = region.sum(axis=-1)[..., None] + 0.01
+    told = Described(
+        ("image",), (None,), np.full((2, 1), np.nan), np.full((2, 1), None, dtype=object), np.full((2, 1), 60_000_000)
+    )
+    within = Within(feature[..., 0], np.zeros((2, 2)), feature, picture=Picture(np.zeros((2, 8, 8)), mask, region))
+    part = ModalityPart("image", np.array([0, 1]), within, told)
+    rows = reason_rows(TARGETS, np.array([11, 12]), [part], np.ones((2, 2), dtype=bool)).to_pylist()
+    found = {
+        (row["subject_id"], row["horizon_years"], row["feature"]): row["contribution"]
+        for row in rows
+        if row["level"] == "region"
+    }
+    assert {feature for subject, _, feature in found if subject == 12} == {"(other)", "(unexplained)"}
+    assert {feature for subject, _, feature in found if subject == 11} == {
+        "region 1", "region 2", "(other)", "(unexplained)",
+    }  # fmt: skip
+    assert (found[11, 5.0, "region 1"], found[11, 5.0, "region 2"], found[11, 5.0, "(other)"]) == (2.0, 0.5, -0.25)
+    for at, subject in enumerate((11, 12)):
+        for q, (_, horizon) in enumerate(TARGETS):
+            total = sum(one for key, one in found.items() if key[:2] == (subject, horizon))
+            assert total == pytest.approx(feature[at, q, 0])
+            assert found[subject, horizon, "(unexplained)"] == pytest.approx(0.01)
+    assert all(row["remainder"] == row["feature"].startswith("(") for row in rows if row["level"] == "region")
 
 
 def test_a_picture_is_made_smaller_until_it_fits() -> None:

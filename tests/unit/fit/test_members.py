@@ -12,7 +12,6 @@ from riskpred.features.plan import FeaturePlan
 from riskpred.fit.data import Rows, stratified_folds
 from riskpred.fit.grid import learn_layout
 from riskpred.fit.members import Fitted, fit_members, stopping_rows, training_data
-from riskpred.fit.profile import attribution_baselines, reference
 from riskpred.fit.train import drop_modalities
 
 Make = Callable[..., Rows]
@@ -125,29 +124,6 @@ def test_modality_dropout_leaves_out_its_share_but_never_all() -> None:
     assert bool(kept["a"][2000:].all()), "a row's only modality is never dropped"
     assert not bool(kept["b"][2000:].any()), "an absent modality stays absent"
     assert float(kept["b"][:2000].double().mean()) == pytest.approx(0.7 + 0.3 * 0.3, abs=0.04)
-
-
-def test_the_reference_is_the_mean_of_what_is_sent_by_those_who_have_it(fitted: Fitted, rows: Rows) -> None:
-    data = training_data(fitted.model, rows)
-    known = reference(fitted.model, data)
-    with torch.no_grad():
-        sent = fitted.model.encode(data.inputs)
-    for name in fitted.model.modalities:
-        here = data.inputs[name].present
-        assert torch.allclose(known[name].embedding[:, 0], sent[name].embedding[:, here].mean(1))
-        assert torch.allclose(known[name].coefficients[:, 0], sent[name].coefficients[:, here].mean(1))
-
-
-def test_attribution_baselines_are_medians_modes_and_the_mean_image(fitted: Fitted, rows: Rows) -> None:
-    found = attribution_baselines(fitted.model, training_data(fitted.model, rows))
-    values = rows.batch.inputs["tabular"].values
-    assert found["tabular"].shape == (5,), "three numbers and a one-hot of two"
-    assert found["tabular"][0].item() == pytest.approx(np.nanmedian(values[:, 0]), abs=0.02)
-    mode = np.bincount(values[~np.isnan(values[:, 3]), 3].astype(int)).argmax()
-    assert found["tabular"][3:].tolist() == [float(mode == 0), float(mode == 1)]
-    assert found["series"].shape == (2,)
-    pixels = rows.batch.inputs["image"].pixels[rows.batch.present["image"]]
-    assert found["image"].numpy() == pytest.approx(pixels.mean(axis=0), abs=1e-5)
 
 
 def test_progress_is_told_after_each_epoch_and_an_interruption_comes_through(

@@ -18,8 +18,10 @@ from riskpred.features.batch import FeatureBatch
 from riskpred.features.plan import FeaturePlan
 from riskpred.model.bundle import FILES, Contents, load_bundle, subject_hashes, write_bundle
 from riskpred.model.manifest import FORMAT, new_folder, verify
+from riskpred.model.network import SentOne
 from riskpred.model.peer import CoxPart, LogisticPart, Peer, PeerDesign
 from riskpred.model.predictions import Predictions
+from riskpred.model.profiles import Profiles
 from riskpred.model.risk import RiskModel
 from riskpred.model.scope import Scope
 
@@ -70,10 +72,11 @@ def contents(
     )
     cox = CoxPart(("heart", "cancer"), (1.0, 3.0), np.zeros((0, 3)), np.full((2, 3), 0.1), (1, 2))
     sent = model.encode(model.tensors(make_batch()))
-    reference = {
-        name: dataclasses.replace(one, coefficients=one.coefficients[:, 5:6], embedding=one.embedding[:, 5:6])
-        for name, one in sent.items()
-    }
+    profiles = Profiles(
+        ("everyone", "women under 30"),
+        {name: SentOne(one.coefficients[:, 5:7], one.embedding[:, 5:7]) for name, one in sent.items()},
+        {"tabular": torch.zeros(2, 5), "series": torch.zeros(2, 2), "image": torch.zeros(2, 16, 16)},
+    )
     return Contents(
         name="study",
         version="1",
@@ -84,14 +87,13 @@ def contents(
         plan=plan,
         model=model,
         card={"name": "study"},
-        reference=reference,
-        baseline={"tabular": torch.zeros(5), "series": torch.zeros(2), "image": torch.zeros(16, 16)},
+        profiles=profiles,
         peer=Peer(model.targets, PeerDesign(()), (cox, LogisticPart("now", -1.0, np.zeros(0)))),
         out_of_fold=predictions(40),
         cross_validation=None,
         salt=SALT,
         trained_on=subject_hashes(SALT, "here", [3, 5, 8]),
-        scope=scope_of(model, make_batch(), reference),
+        scope=scope_of(model, make_batch(), profiles.everyone),
     )
 
 
@@ -106,7 +108,13 @@ def test_a_bundle_predicts_after_loading_as_it_did_before(
     assert bundle.config == contents.config
     assert bundle.plan == contents.plan
     assert bundle.model.layout == contents.model.layout
-    assert torch.equal(bundle.reference["series"].embedding, contents.reference["series"].embedding)
+    assert bundle.profiles.names == contents.profiles.names
+    for part in ("coefficients", "embedding"):
+        before_, after_ = (getattr(one.profiles.sent["series"], part) for one in (contents, bundle))
+        assert torch.equal(after_, before_)
+    assert not torch.equal(after_[:, 0], after_[:, 1]), "groups that are alike test nothing"
+    assert torch.equal(bundle.reference["series"].embedding, after_[:, :1])
+    assert torch.equal(bundle.profiles.baseline["image"], contents.profiles.baseline["image"])
     assert bundle.cross_validation is None
     assert np.array_equal(bundle.out_of_fold.risk, contents.out_of_fold.risk)
     assert not bundle.model.training

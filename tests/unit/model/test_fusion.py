@@ -63,6 +63,36 @@ def test_every_coalition_has_the_value_that_explanations_take_gradients_of(bent:
     assert np.ptp(found, axis=0).max() > 0.01, "coalitions that all say the same test nothing"
 
 
+@pytest.mark.parametrize("groups", [2, 24, 70])  # fewer and more than rows computed together
+def test_each_row_is_set_against_the_reference_of_its_group(bent: RiskModel, make_batch: Batch, groups: int) -> None:
+    rows = 150
+    sent, everyone, present = given(bent, make_batch(rows, seed=2))
+    draw, generator = np.random.default_rng(1), torch.Generator().manual_seed(4)
+    reference = {
+        name: SentOne(
+            *(
+                part + torch.randn((part.shape[0], groups, part.shape[2]), generator=generator, dtype=part.dtype)
+                for part in (one.coefficients, one.embedding)
+            )
+        )
+        for name, one in everyone.items()
+    }
+    group = draw.integers(0, groups, rows)
+    member, found = Fusion.of(bent).coalition_risks(sent, reference, present, group)
+    own = {
+        name: SentOne(one.coefficients[:, torch.from_numpy(group)], one.embedding[:, torch.from_numpy(group)])
+        for name, one in reference.items()
+    }
+    for inside in coalitions(bent.modalities):
+        number = sum(1 << m for m, name in enumerate(bent.modalities) if name in inside)
+        with torch.no_grad():
+            wanted = value(bent, sent, own, present, inside).numpy()
+        assert found[number] == pytest.approx(wanted, abs=1e-13)
+    assert member == pytest.approx(Fusion.of(bent).member_risks(sent, present), abs=1e-14), "risks know no group"
+    alone = Fusion.of(bent).coalition_risks(sent, everyone, present)[1]
+    assert np.abs(found[0] - alone[0]).max() > 0.01, "another reference is another start"
+
+
 def test_what_an_absent_modality_sent_is_not_read(model: RiskModel, make_batch: Batch) -> None:
     sent, reference, present = given(model, make_batch())
     wanted = Fusion.of(model).coalition_risks(sent, reference, present)

@@ -15,7 +15,7 @@ from riskpred.score.explain_run import explain
 Night = Callable[..., Any]
 Rows = Callable[..., list[tuple[Any, ...]]]
 
-FEATURES = "SELECT * FROM explanations WHERE level = 'feature' ORDER BY ALL"
+FEATURES = "SELECT * FROM explanations WHERE level <> 'modality' ORDER BY ALL"
 EVIDENCE = "SELECT * FROM evidence ORDER BY ALL"
 
 
@@ -29,6 +29,8 @@ def test_later_reasons_are_those_of_the_night(tmp_path: Path, small_hospital: An
     added = explain(later, warehouse, Path("bundle"), top=4)
     assert (added.subjects, added.replaced) == (4, 0)
     assert rows(later, FEATURES) == rows(whole, FEATURES)
+    levels = "SELECT DISTINCT level FROM explanations ORDER BY 1"
+    assert rows(later, levels) == [("feature",), ("modality",), ("moment",), ("region",)]
     assert rows(later, EVIDENCE) == rows(whole, EVIDENCE)
     assert rows(later, "SELECT * FROM risk_scores ORDER BY ALL") == risks
     assert explain(later, warehouse, Path("bundle"), top=4).replaced == 4

@@ -9,6 +9,8 @@ import duckdb
 import numpy as np
 import pytest
 
+from riskpred.records.reference_group import GROUPS
+
 Night = Callable[..., Any]
 Rows = Callable[..., list[tuple[Any, ...]]]
 
@@ -55,7 +57,7 @@ def test_rows_hold_what_the_model_says(
         # Not closer: the night's images are encoded channels last, in other batches than these.
         assert row[5] == pytest.approx(expected.risk[at, q], abs=1e-6)
         assert row[6:8] == pytest.approx((expected.low[at, q], expected.high[at, q]), abs=1e-6)
-        assert row[9] == "everyone"
+        assert row[9] == bundle.profiles.names[bundle.profiles.places(batch)[at]] != "everyone"
         assert row[10] == pytest.approx(bundle.percentile(expected.risk)[at, q], abs=0.02)
         assert row[13] == []
     flags = rows(into, "SELECT DISTINCT subject_id, scope_flags FROM risk_scores WHERE len(scope_flags) > 0 ORDER BY 1")
@@ -148,7 +150,7 @@ def test_reasons_add_up_and_say_what_they_are_about(
     worst = """
         SELECT max(abs(total - 100 * (risk - reference_risk))) FROM risk_scores JOIN (
             SELECT subject_id, outcome, horizon_years, level, sum(contribution) AS total
-            FROM explanations GROUP BY ALL
+            FROM explanations WHERE level IN ('modality', 'feature') GROUP BY ALL
         ) USING (subject_id, outcome, horizon_years)
     """
     assert rows(into, worst)[0][0] < 0.001
@@ -179,7 +181,72 @@ def test_reasons_add_up_and_say_what_they_are_about(
     for picture, outline in pictures:
         assert picture.startswith(b"\x89PNG")
         assert len(picture) <= 65536
-        assert outline is None or all(0 <= corner <= 16 for point in json.loads(outline) for corner in point)
+        drawn = [] if outline is None else json.loads(outline)
+        assert all(0 <= corner <= 16 for one in drawn for point in one["polygon"] for corner in point)
+
+
+def test_moments_and_regions_add_up_to_their_features(
+    tmp_path: Path, small_hospital: Any, night: Night, rows: Rows
+) -> None:
+    into = tmp_path / "scores.duckdb"
+    assert night(small_hospital.write("w.duckdb"), into, explain=30).explained == 30
+    key = "subject_id, outcome, horizon_years"
+    for level, modality, of in (
+        ("moment", "series", "feature NOT IN ('(presence)', '(unexplained)')"),
+        ("region", "image", "feature = 'image'"),
+    ):
+        finer = f"SELECT {key}, sum(contribution) AS finer FROM explanations WHERE level = '{level}' GROUP BY ALL"
+        above = f"""
+            SELECT {key}, sum(contribution) AS above FROM explanations
+            WHERE level = 'feature' AND modality = '{modality}' AND {of} GROUP BY ALL
+        """
+        (both,) = rows(
+            into,
+            f"SELECT count(*), max(abs(finer - above)), max(abs(above)), count(*) FILTER (finer IS NULL) "
+            f"FROM ({above}) LEFT JOIN ({finer}) USING ({key})",
+        )
+        assert both[0] > 50
+        assert both[1] < 1e-9
+        assert both[2] > 0.5, "what says nothing tests nothing"
+        assert both[3] == 0
+        assert rows(into, f"SELECT DISTINCT modality FROM explanations WHERE level = '{level}'") == [(modality,)]
+    moments = rows(
+        into,
+        "SELECT count(*), count(e.value) FROM explanations e JOIN evidence v ON v.subject_id = e.subject_id "
+        "AND v.name = e.feature AND v.time = e.time AND v.value = e.value AND v.unit = e.unit "
+        "WHERE level = 'moment' AND NOT remainder",
+    )
+    named = rows(into, "SELECT count(*) FROM explanations WHERE level = 'moment' AND NOT remainder")
+    assert moments[0][0] == named[0][0] > 0, "each named moment is a value that evidence draws"
+    drawn = "SELECT subject_id, outline, note FROM evidence WHERE kind = 'image'"
+    regions: dict[int, set[str]] = {}
+    for subject, name in rows(into, "SELECT DISTINCT subject_id, feature FROM explanations WHERE level = 'region'"):
+        regions.setdefault(subject, set()).add(name)
+    for subject, outline, note in rows(into, drawn):
+        outlined = [] if outline is None else [one["region"] for one in json.loads(outline)]
+        assert set(outlined) == {name for name in regions[subject] if name.startswith("region")}
+        assert [one["region"] for one in json.loads(note)["regions"]] == outlined
+    assert any(name == "region 2" for names in regions.values() for name in names)
+
+
+def test_each_risk_starts_at_the_reference_of_its_own_group(
+    tmp_path: Path, small_hospital: Any, night: Night, rows: Rows, random_bundle: Night, small_batch: Any
+) -> None:
+    into, bundle, (_, batch) = tmp_path / "scores.duckdb", random_bundle(1), small_batch
+    night(small_hospital.write("w.duckdb"), into)
+    named = dict(rows(into, "SELECT DISTINCT subject_id, reference_group FROM risk_scores"))
+    names = [GROUPS[place] for place in batch.group.tolist()]
+    assert len(set(named.values())) == len(bundle.profiles.names) > 2
+    for subject, name in zip(batch.subject_id.tolist(), names, strict=True):
+        assert named[subject] == (name if name in bundle.profiles.names else "everyone")
+    starts = rows(
+        into,
+        "SELECT outcome, horizon_years, count(DISTINCT reference_group), count(DISTINCT round(reference_risk, 9)) "
+        "FROM risk_scores JOIN (SELECT subject_id FROM input_receipts GROUP BY 1 "
+        "HAVING count(*) FILTER (status = 'used') = 3) USING (subject_id) GROUP BY ALL",
+    )
+    # Calibration here is the same for every pattern: with all modalities a start is a group's own.
+    assert all(groups == different > 2 for _, _, groups, different in starts)
 
 
 def test_the_top_are_those_of_highest_percentile(tmp_path: Path, small_hospital: Any, night: Night, rows: Rows) -> None:

@@ -203,6 +203,30 @@ def test_each_broken_promise_is_seen(tmp_path: Path, small_hospital: Any, night:
         verify_rows(connection, run_id)
 
 
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        ("SET contribution = contribution + 1e-5 WHERE level = 'moment' AND rank = 2", "moments that do not sum"),
+        ("SET contribution = contribution + 1e-5 WHERE level = 'region' AND rank = 2", "regions that do not sum"),
+        ("SET contribution = 'inf' WHERE level = 'moment' AND rank = 1", "of level moment that is NaN or infinite"),
+        ("SET level = 'gone' WHERE level = 'feature' AND feature = 'image'", "regions that do not sum"),
+        ("SET contribution = contribution + 0.1 WHERE feature = '(presence)'", "feature contributions that do not"),
+    ],
+)
+def test_reasons_of_every_level_must_add_up(
+    tmp_path: Path, small_hospital: Any, night: Night, harm: str, said: str
+) -> None:
+    from riskpred.score.verify import verify_rows
+
+    into = tmp_path / "scores.duckdb"
+    run_id = night(small_hospital.write("w.duckdb"), into, explain=20).ledger["run_id"]
+    with duckdb.connect(str(into)) as connection:
+        verify_rows(connection, run_id)
+        connection.execute(f"UPDATE stored.explanations {harm}")
+        with pytest.raises(AssertionError, match=said):
+            verify_rows(connection, run_id)
+
+
 def test_a_row_that_breaks_a_promise_stops_the_night(
     tmp_path: Path, small_hospital: Any, night: Night, monkeypatch: pytest.MonkeyPatch
 ) -> None:
