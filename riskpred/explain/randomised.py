@@ -36,17 +36,17 @@ def randomised(model: RiskModel, seed: int) -> RiskModel:
 def mean_sent(model: RiskModel, inputs: Mapping[str, ModalityTensors], like: Sent) -> Sent:
     """Reference of a model that was never fitted: the mean of what it sends of these people, those who have it.
 
-    Args: like: a reference of the fitted model; as many groups, all with the same mean.
+    Args: like: a reference of the fitted model; as many rows, all with the same mean.
     """
     with torch.no_grad():
         sent = model.encode(inputs)
     found = {}
     for name, one in sent.items():
-        here, groups = inputs[name].present, like[name].coefficients.shape[1]
+        here, rows = inputs[name].present, like[name].coefficients.shape[1]
         count = max(1, int(here.sum()))
         found[name] = SentOne(
-            (one.coefficients[:, here].sum(1, keepdim=True) / count).expand(-1, groups, -1).contiguous(),
-            (one.embedding[:, here].sum(1, keepdim=True) / count).expand(-1, groups, -1).contiguous(),
+            (one.coefficients[:, here].sum(1, keepdim=True) / count).expand(-1, rows, -1).contiguous(),
+            (one.embedding[:, here].sum(1, keepdim=True) / count).expand(-1, rows, -1).contiguous(),
         )
     return found
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from riskpred.explain.attribution import ModalityWorth, attribution_baseline, within_modality
+from riskpred.explain.attribution import ModalityWorth, attribution_baseline, rows_of, within_modality
 from riskpred.explain.coalitions import POINTS, shapley_weight
 from riskpred.features.batch import FeatureBatch
 from riskpred.features.plan import SeriesPlan, TabularPlan
@@ -58,23 +58,24 @@ def players_of(model: RiskModel) -> tuple[Player, ...]:
 class People:
     """B subjects as one model reads them, F players.
 
-    reference: what stands for a modality outside a coalition.   start: values where their attribution begins, by
-    modality, in the shape of `ModalityTensors.values`.
+    reference: what stands for each subject's modalities outside a coalition, (R, B, ...).   baseline: where the
+    attribution of each begins, by modality, as `attribution_baseline` takes it.
     """
 
     model: RiskModel
     inputs: Mapping[str, ModalityTensors]
     reference: Sent
-    start: Mapping[str, Tensor]
+    baseline: Mapping[str, Tensor]
 
     @classmethod
     def of(cls, bundle: Bundle, batch: FeatureBatch) -> "People":
-        inputs = bundle.model.tensors(batch)
-        start = {
-            name: attribution_baseline(given, bundle.baseline[name], owner_of(bundle.model, name))
-            for name, given in inputs.items()
-        }
-        return cls(bundle.model, inputs, bundle.reference, start)
+        place = torch.from_numpy(bundle.profiles.places(batch))
+        return cls(
+            bundle.model,
+            bundle.model.tensors(batch),
+            {name: rows_of(one, place) for name, one in bundle.profiles.sent.items()},
+            {name: values[place] for name, values in bundle.profiles.baseline.items()},
+        )
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())).present)
@@ -82,6 +83,14 @@ class People:
     @cached_property
     def players(self) -> tuple[Player, ...]:
         return players_of(self.model)
+
+    @cached_property
+    def start(self) -> dict[str, Tensor]:
+        """Values where attribution begins, in the shape of `ModalityTensors.values`."""
+        return {
+            name: attribution_baseline(given, self.baseline[name], owner_of(self.model, name))
+            for name, given in self.inputs.items()
+        }
 
     @cached_property
     def present(self) -> dict[str, Tensor]:
@@ -107,10 +116,12 @@ class People:
 
     def take(self, index: NDArray[np.int64]) -> "People":
         rows = torch.from_numpy(index)
-        inputs = {name: given.take(rows) for name, given in self.inputs.items()}
-        # `take` of a series cuts to the longest row: the baseline follows.
-        start = {name: given.with_values(self.start[name]).take(rows).values for name, given in self.inputs.items()}
-        return replace(self, inputs=inputs, start=start)
+        return replace(
+            self,
+            inputs={name: given.take(rows) for name, given in self.inputs.items()},
+            reference={name: rows_of(one, rows) for name, one in self.reference.items()},
+            baseline={name: values[rows] for name, values in self.baseline.items()},
+        )
 
     def with_values(self, values: Mapping[str, Tensor]) -> "People":
         """The same people with other values of some modalities, from the same start."""
@@ -172,7 +183,7 @@ def contributions(people: People, targets: Sequence[int]) -> Floats:
         some = people.take(here)
         nobody = np.zeros(len(here), dtype=np.int64)
         within = within_modality(
-            worth_of(some, name, targets), some.inputs[name], some.start[name], owner_of(people.model, name), nobody
+            worth_of(some, name, targets), some.inputs[name], some.baseline[name], owner_of(people.model, name), nobody
         )
         found[here[:, None], :, np.array(mine)[None, :]] = within.feature.transpose(0, 2, 1)
     return found
@@ -243,7 +254,8 @@ class Asked:
         for at in range(0, len(subject), _ASKED_AT_ONCE):
             rows = slice(at, at + _ASKED_AT_ONCE)
             sent = {name: self._sent(name, subject[rows], own[rows]) for name in self._mine}
-            _, of = self._fusion.coalition_risks(sent, self.people.reference, self._present(subject[rows]))
+            present = self._present(subject[rows])
+            _, of = self._fusion.coalition_risks(sent, self.people.reference, present, subject[rows])
             parts.append(
                 POINTS
                 * sum(
