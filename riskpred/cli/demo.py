@@ -27,6 +27,8 @@ PRODUCTS: Final = (
     "report",
     "source",
     "truth.parquet",
+    "true_contributions.parquet",
+    "true_findings.parquet",
 )
 EXPLAINED: Final = 20
 """Subjects with feature reasons and a page of their own."""
@@ -44,8 +46,9 @@ def demo(
 ) -> None:
     """Simulate a hospital and take it through ingest, check, fit, evaluate, score and report.
 
-    Leaves DIR/source/ warehouse.duckdb bundle/ evaluation.html scores.duckdb report/ truth.parquet. About two minutes
-    on two cores. Nobody in it exists.
+    Leaves DIR/source/ warehouse.duckdb bundle/ evaluation.html scores.duckdb report/ and, of what is true of these
+    people, truth.parquet true_contributions.parquet true_findings.parquet. About two minutes on two cores. Nobody in it
+    exists.
 
     Example: riskpred demo
     """
@@ -155,6 +158,12 @@ def _simulate(folder: Path, subjects: int, seed: int, progress: "Progress") -> "
     """Source and truth, written beside their place and moved in when whole."""
     from riskpred.config.simulation import load_hospital
     from riskpred.records.simulate.hospital import simulate, write_truth
+    from riskpred.records.simulate.true_tables import (
+        TRUE_CONTRIBUTIONS,
+        TRUE_FINDINGS,
+        write_contributions,
+        write_findings,
+    )
 
     staging = folder / f".simulating-{os.getpid()}"
     try:
@@ -162,8 +171,10 @@ def _simulate(folder: Path, subjects: int, seed: int, progress: "Progress") -> "
         config = load_hospital()
         simulated = simulate(staging / "source", config, subjects, seed, progress)
         write_truth(staging / "truth.parquet", config, simulated.population)
-        os.replace(staging / "source", folder / "source")
-        os.replace(staging / "truth.parquet", folder / "truth.parquet")
+        write_contributions(staging / TRUE_CONTRIBUTIONS, config, simulated.population)
+        write_findings(staging / TRUE_FINDINGS, simulated)
+        for name in ("source", "truth.parquet", TRUE_CONTRIBUTIONS, TRUE_FINDINGS):
+            os.replace(staging / name, folder / name)
     finally:
         _remove(staging)
     return simulated.planted

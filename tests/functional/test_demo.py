@@ -12,6 +12,8 @@ from riskpred.errors import OutputError
 from riskpred.records.simulate import hospital
 
 LEFT = {"source", "warehouse.duckdb", "bundle", "scores.duckdb", "report", "truth.parquet", "evaluation.html"} | {
+    "true_contributions.parquet",
+    "true_findings.parquet",
     MARKER,
     ".scores.duckdb.images",
 }

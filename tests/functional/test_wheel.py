@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PRODUCTS = {"source", "warehouse.duckdb", "bundle", "scores.duckdb", "report", "truth.parquet", "evaluation.html"}
+PRODUCTS = {"source", "warehouse.duckdb", "bundle", "scores.duckdb", "report", "truth.parquet", "evaluation.html"} | {
+    "true_contributions.parquet",
+    "true_findings.parquet",
+}
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
 # As many members, each of fewer passes: what is asked is whether all is there, not how good it is. The demo as it is
 # shipped runs in test_demo.py (slow).

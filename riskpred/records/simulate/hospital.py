@@ -40,7 +40,7 @@ class Simulated:
 
     planted: the dirty rows, for the demo to show accounted.
     radiographs: one row per readable file: image_id, patient, file, nodule (0 none, 1 small, 2 large), row, col,
-    radius (pixels of the file; radius 0 = none).
+    radius (pixels of the file; radius 0 = none), size (rows and columns of the file).
     """
 
     population: Population
@@ -278,6 +278,7 @@ def _plan(rows: pl.DataFrame, shown: Anatomy, population: Population) -> pl.Data
         row=pl.Series(place[:, 0]),
         col=pl.Series(place[:, 1]),
         radius=pl.Series(place[:, 2]) * pl.col("shrink"),
+        size=pl.Series(sizes),
     )
 
 

@@ -20,6 +20,10 @@ UNITS: Final = {
 _SPREAD: Final = {"hba1c": 0.10, "crp": 0.25, "ldl": 0.35, "creatinine": 6.0}
 """SD of a subject's earlier values around the latest one (CRP: of its logarithm)."""
 
+HBA1C_RESISTANT: Final = 6.1
+CRP_INFLAMED: Final = 6.0
+"""Latest values above these mean insulin resistance and, with HbA1c below its own, inflammation (%, mg/L)."""
+
 EARLIER: Final = 3
 """Earlier measurements of each test, at most."""
 

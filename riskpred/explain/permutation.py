@@ -1,0 +1,45 @@
+"""Shapley values by shap's PermutationExplainer: an independent check of the feature reasons, on a few people.
+
+It asks the same question of the same function: W of a modality (what its Shapley value would be), from the same
+attribution baseline, one person at a time, all targets at once.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from riskpred.explain.removal import Asked, Floats, People
+
+LONG_RUN: Final = 25
+"""Permutations, each read forwards and backwards, of a person and modality."""
+
+
+def permutation_shapley(people: People, targets: Sequence[int], permutations: int = LONG_RUN, seed: int = 1) -> Floats:
+    """What shap says each player adds within its modality. Shape: (B, T, F) risk points."""
+    import shap
+
+    asked, players = Asked(people), people.players
+    found = np.zeros((len(people), len(targets), len(players)))
+    for modality in people.model.modalities:
+        mine = np.array([f for f, player in enumerate(players) if player.modality == modality])
+        for subject in np.flatnonzero(people.movable[:, mine].any(axis=1)).tolist():
+            moves = mine[people.movable[subject, mine]]
+
+            def worth(
+                own: NDArray[np.float64], s: int = subject, m: str = modality, at: NDArray[np.int64] = moves
+            ) -> Floats:
+                kept = np.ones((len(own), len(players)), dtype=np.bool_)
+                kept[:, at] = own > 0.5
+                return asked.worth(m, np.full(len(own), s), kept)[:, list(targets)]
+
+            if len(moves) == 1:  # nothing to permute
+                both = worth(np.array([[0.0], [1.0]]))
+                found[subject, :, moves[0]] = both[1] - both[0]
+                continue
+            masker = shap.maskers.Independent(np.zeros((1, len(moves))), max_samples=1)
+            explainer = shap.PermutationExplainer(worth, masker, seed=seed)
+            said = explainer(np.ones((1, len(moves))), max_evals=permutations * (2 * len(moves) + 1), silent=True)
+            found[subject][:, moves] = said.values[0].T
+    return found
