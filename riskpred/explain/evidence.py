@@ -45,6 +45,7 @@ def series_rows(
         unit=np.array([c.unit for c in spec.channels], dtype=object)[channel],
         picture=[None] * len(step),
         outline=[None] * len(step),
+        note=[None] * len(step),
     )
 
 
@@ -69,6 +70,7 @@ def image_rows(
         unit=np.full(len(rows), None, dtype=object),
         picture=[picture for picture, _ in drawn],
         outline=[outline for _, outline in drawn],
+        note=[None] * len(rows),
     )
 
 

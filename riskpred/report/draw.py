@@ -12,8 +12,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from riskpred.report import words
-from riskpred.report.names import code_name
+from riskpred.report.names import Names
+from riskpred.report.words import Words
 
 _STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 
@@ -26,7 +26,7 @@ def risk_scale(outcomes: Sequence[dict[str, Any]]) -> float:
     return next((step for step in _STEPS if step >= highest), 1.0)
 
 
-def curve(horizons: Sequence[dict[str, Any]], scale: float, label: str) -> Markup:
+def curve(words: Words, horizons: Sequence[dict[str, Any]], scale: float, label: str) -> Markup:
     """Risk (line, dots) with its 90 % interval (band) and the starting point (dashed) by horizon.
 
     Args:
@@ -51,7 +51,7 @@ def curve(horizons: Sequence[dict[str, Any]], scale: float, label: str) -> Marku
     parts = [f'<path class="band" d="{line("risk_high")}L{back}Z"/>']
     for share in (0.0, scale / 2, scale):
         parts.append(f'<path class="grid" d="M{left} {y(share):.1f}H{width - right}"/>')
-        tick = f"{100 * share:g}{words.NBSP}%"
+        tick = words.tick(share)
         parts.append(f'<text class="tick" x="{left - 4}" y="{y(share) + 3.5:.1f}" text-anchor="end">{tick}</text>')
     taken = -math.inf
     for row in reversed(horizons):  # the longest horizon keeps its label where two would overlap
@@ -73,7 +73,7 @@ def curve(horizons: Sequence[dict[str, Any]], scale: float, label: str) -> Marku
     return _svg("curve", width, height, f"Risk over time, {label}", spoken, parts)
 
 
-def range_bar(row: dict[str, Any], scale: float, label: str) -> Markup:
+def range_bar(words: Words, row: dict[str, Any], scale: float, label: str) -> Markup:
     """One risk that is known at once: dot, 90 % interval, starting point as a tick."""
     left, right, width, height = 12, 12, 320, 54
 
@@ -87,9 +87,7 @@ def range_bar(row: dict[str, Any], scale: float, label: str) -> Markup:
         f'<path class="dots" d="M{x(row["risk"]):.1f} 22h0"/>',
     ]
     for share, anchor in ((0.0, "start"), (scale / 2, "middle"), (scale, "end")):
-        parts.append(
-            f'<text class="tick" x="{x(share):.1f}" y="48" text-anchor="{anchor}">{100 * share:g}{words.NBSP}%</text>'
-        )
+        parts.append(f'<text class="tick" x="{x(share):.1f}" y="48" text-anchor="{anchor}">{words.tick(share)}</text>')
     spoken = (
         f"{words.percent(row['risk'])} (90 % interval {words.percent_range(row['risk_low'], row['risk_high'])}, "
         f"starting point {words.percent(row['reference_risk'])})"
@@ -97,7 +95,7 @@ def range_bar(row: dict[str, Any], scale: float, label: str) -> Markup:
     return _svg("curve", width, height, f"Risk now, {label}", spoken, parts)
 
 
-def people(with_event: int, denominator: int, label: str) -> Markup:
+def people(words: Words, with_event: int, denominator: int, label: str) -> Markup:
     """`denominator` people, those with the event drawn solid and first, the others in outline."""
     columns = 25 if denominator <= 100 else 50
     step = 16 if denominator <= 100 else 6.4
@@ -153,7 +151,7 @@ def signed_bar(contribution: float, largest: float) -> Markup:
     )
 
 
-def series(one: dict[str, Any], until: str) -> Markup:
+def series(names: Names, one: dict[str, Any], until: str) -> Markup:
     """One series over time: dots joined by a line, the latest one larger.
 
     Args:
@@ -161,7 +159,8 @@ def series(one: dict[str, Any], until: str) -> Markup:
         until: prediction_time; the right edge of the drawing.
     """
     left, right, top, bottom, width, height = 42, 8, 8, 22, 260, 84
-    name, unit = code_name(one["code"]), f" {one['unit']}" if one["unit"] else ""
+    words, name = names.words, names.code(one["code"])
+    unit = f" {one['unit']}" if one["unit"] else ""
     stamps = [_seconds(point["time"]) for point in one["points"]]
     values = [float(point["value"]) for point in one["points"]]
     first, last = min(stamps), max([*stamps, _seconds(until)])
@@ -194,7 +193,7 @@ def series(one: dict[str, Any], until: str) -> Markup:
     return _svg("series", width, height, f"{name} over time", spoken, parts)
 
 
-def outlined(image: dict[str, Any]) -> Markup:
+def outlined(words: Words, image: dict[str, Any]) -> Markup:
     """The stored picture with its outline, if any, drawn twice (dark under light) so that it shows on any picture."""
     width, height = image["width"], image["height"]
     parts = [

@@ -46,6 +46,7 @@ def write_report(
     top: int | None = None,
     progress: Progress | None = None,
     each: Callable[[dict[str, Any]], None] | None = None,
+    lang: str = "en",
 ) -> Report:
     """Make a page per subject and an index from the latest published run of `scores`.
 
@@ -56,6 +57,7 @@ def write_report(
         subject: this one alone; a subject that was considered but not scored gets a page that says why.
         top: the N of highest percentile. Neither: all with feature reasons, or everyone scored if nobody has any.
         each: called with every page's dict, in the order of the pages.
+        lang: one of language.LANGUAGES.
 
     Raises:
         InputError: `scores` is missing, locked, not ours, or `subject` is not in the run.
@@ -66,7 +68,7 @@ def write_report(
         subjects, chosen = _choose(opened, subject, top)
         with _staging(into) as staging:
             try:
-                written = list(_render(opened, subjects, chosen, staging, progress, each))
+                written = list(_render(opened, subjects, chosen, staging, progress, each, lang))
             except OSError as error:
                 raise not_writable(into, error) from None
             _publish(staging, into, written)
@@ -98,20 +100,21 @@ def _render(
     staging: Path,
     progress: Progress,
     each: Callable[[dict[str, Any]], None] | None,
+    lang: str,
 ) -> Iterator[str]:
     """Write every page and the index into `staging`; yields the file names, the index last."""
     for first in range(0, len(subjects), _AT_ONCE):
         for rows in scores.rows(subjects[first : first + _AT_ONCE]).values():
             summary = summarise(scores.run, rows)
             name = f"{summary['pseudonym']}.html"
-            (staging / name).write_text(page(summary), encoding="utf-8")
+            (staging / name).write_text(page(summary, lang), encoding="utf-8")
             if each:
                 each(summary)
             yield name
         progress.step("pages", min(first + _AT_ONCE, len(subjects)), len(subjects))
     head = index_head(scores, subjects, chosen)
     with (staging / "index.html").open("w", encoding="utf-8") as stream:
-        stream.writelines(index_page(head, index_rows(scores, subjects, head)))
+        stream.writelines(index_page(head, index_rows(scores, subjects, head), lang))
     yield "index.html"
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from riskpred.features.batch import NO_USABLE_INPUT
 from riskpred.records.schema import table_schema
 from riskpred.score.content import Content, stored_content
-from riskpred.score.layout import OF_A_NIGHT, STANDING, Rows
+from riskpred.score.layout import PER_NIGHT, STANDING, Rows
 from riskpred.score.plan import Night, iso
 from riskpred.score.store import open_published
 
@@ -139,7 +139,7 @@ def carry_over(connection: DuckDBPyConnection, source: str, run_id: str, subject
             f"FROM {STANDING} JOIN carried_now USING (subject_id) WHERE run_id = $source",
             nights,
         )
-        for table in OF_A_NIGHT:
+        for table in sorted(PER_NIGHT):
             names = table_schema("scores", table).names
             columns = ", ".join("$run" if name == "run_id" else f'"{name}"' for name in names)
             connection.execute(

@@ -20,7 +20,7 @@ def test_every_table_of_the_contract_is_there() -> None:
     }  # fmt: skip
     assert set(tables("scores")) == {
         "runs", "risk_scores", "eligibility", "input_receipts", "explanations", "evidence", "findings", "rejects",
-        "drift", "feature_bins", "pseudonyms", "secrets",
+        "drift", "feature_bins", "pseudonyms", "secrets", "missing_impact", "changes", "reason_checks",
     }  # fmt: skip
 
 

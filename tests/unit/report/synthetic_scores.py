@@ -125,6 +125,34 @@ def _score(
     _receipts(rows, subject, person, as_of)
     if explained:
         _evidence(rows, subject, person, as_of, chance)
+        _what_if(rows, subject)
+
+
+def _what_if(rows: dict[str, list[dict[str, Any]]], subject: dict[str, Any]) -> None:
+    """A missing value that would matter and two ways to a lower risk, for every outcome's longest horizon."""
+    longest = max(HORIZONS)
+    for row in [
+        row for row in rows["risk_scores"] if row["horizon_years"] == longest and subject.items() <= row.items()
+    ]:
+        key = {name: row[name] for name in ("run_id", "subject_id", "outcome", "horizon_years")}
+        rows["missing_impact"].append(
+            key
+            | {"modality": "tabular", "feature": "LAB//LDL:last:1825d", "unit": "mmol/L", "low_value": 1.9}
+            | {"high_value": 4.6, "risk_low": _shifted(row["risk"], -0.2), "risk_high": _shifted(row["risk"], 0.3)}
+            | {"rank": 1}
+        )
+        blank = {"value": None, "text_value": None, "to_value": None, "to_text_value": None, "unit": None}
+        pressure = {"feature": "VITAL//SBP:last:1825d", "unit": "mmHg", "value": 162.0, "to_value": 128.0}
+        smoking = {"feature": "SMOKING_STATUS:last", "text_value": "current", "to_text_value": "former"}
+        for scenario, steps in ((1, [pressure]), (2, [pressure, smoking])):
+            for step, change in enumerate(steps, start=1):
+                rows["changes"].append(
+                    key
+                    | blank
+                    | {"threshold": row["reference_risk"], "scenario": scenario, "step": step}
+                    | change
+                    | {"risk": _shifted(row["risk"], -0.3 * step)}
+                )
 
 
 def _shifted(risk: float, by: float) -> float:
@@ -245,7 +273,7 @@ def _evidence(
     as_of: datetime,
     chance: random.Random,
 ) -> None:
-    blank = subject | {"time": None, "value": None, "unit": None, "picture": None, "outline": None}
+    blank = subject | {"time": None, "value": None, "unit": None, "picture": None, "outline": None, "note": None}
     if person["has"]["series"]:
         for code, (unit, usual) in (LABS | VITALS).items():
             level = usual * chance.uniform(0.85, 1.2)
