@@ -19,7 +19,6 @@ from pydantic import Field, field_validator
 from riskpred.config.model import Strict, load
 from riskpred.config.study import study_folder
 
-
 TRIPOD_AI: Final[dict[str, str]] = {
     "title": "1",
     "abstract": "2",

@@ -5,13 +5,21 @@ raises. What only people can know (funding, ethics, ...) is never made up: its i
 """
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from riskpred.report.card_figures import Figures
+from riskpred.report.language import text
 from riskpred.report.names import Names
 
 _DEMOGRAPHIC: Final = {"sex": ("GENDER//", "SEX"), "birth": ("age_years", "MEDS_BIRTH")}
 MOST_MISSING: Final = 5
+KNOWN: Final = (
+    text(
+        "Judged on this site's data only: run `riskpred evaluate` on held-out subjects before use, and again where "
+        "patients or practice differ."
+    ),
+)
+"""Sentences of every bundle's card, beside those of about.py."""
 
 
 class Facts:
@@ -67,7 +75,7 @@ class Facts:
             "performance_measures": say(
                 "Discrimination: Uno’s C, or the AUC where the outcome is known at once. Calibration: observed over "
                 "expected, calibration in the large, slope, ICI beside the floor that exactly true risks would show. "
-                "Accuracy: Brier score, IPA. Intervals hold 90 % (bootstrap by subject); death competes."
+                "Accuracy: Brier score, IPA. Intervals hold 90 %% (bootstrap by subject); death competes."
             ),
             "updating_method": self._updated(),
             "predictions_made": say("`riskpred score` computes every risk from the bundle, with the same code."),
@@ -93,7 +101,9 @@ class Facts:
                 "out of the risk; warnings beside a risk say when too little went in or a person is unlike those in "
                 "training."
             ),
-            "user_interaction": say("Nobody enters anything: the model reads the tables. Users read one page a person."),
+            "user_interaction": say(
+                "Nobody enters anything: the model reads the tables. Users read one page a person."
+            ),
             "next_steps": self._known("before_use"),
         }
 
@@ -172,8 +182,10 @@ class Facts:
             return None
         return self.say(
             "Predictions from %(first)s to %(last)s; followed until %(until)s.",
-            first=str(times[0]), last=str(times[1]), until=until,
-        )  # fmt: skip
+            first=str(times[0]),
+            last=str(times[1]),
+            until=until,
+        )
 
     def _ages(self) -> str | None:
         ages = _list(self.defined.get("age_years"))
@@ -215,8 +227,11 @@ class Facts:
             found.append(
                 self.say(
                     "%(outcome)s, %(when)s: %(codes)s%(bounds)s.",
-                    outcome=self._outcome(name), when=when, codes=codes, bounds="".join(bounds),
-                )  # fmt: skip
+                    outcome=self._outcome(name),
+                    when=when,
+                    codes=codes,
+                    bounds="".join(bounds),
+                )
             )
         return " ".join(found) or None
 
@@ -256,8 +271,9 @@ class Facts:
                     self.say(
                         "%(outcome)s in %(events)s of %(people)s people.",
                         outcome=self._outcome(name),
-                        events=self.words.integer(events), people=self.words.integer(people),
-                    )  # fmt: skip
+                        events=self.words.integer(events),
+                        people=self.words.integer(people),
+                    )
                 )
         return self.say("Made from: %(counts)s", counts=" ".join(parts)) if parts else None
 
@@ -268,8 +284,9 @@ class Facts:
             parts.append(
                 self.say(
                     "Age %(mean)s years on average, standard deviation %(sd)s.",
-                    mean=self._short(age["mean"]), sd=self._short(age["sd"]),
-                )  # fmt: skip
+                    mean=self._short(age["mean"]),
+                    sd=self._short(age["sd"]),
+                )
             )
         for label, shares in (("sex", self.say("Sex")), ("patterns", self.say("Kinds of data"))):
             given = {str(k): s for k, v in _dict(self.people.get(label)).items() if (s := _number(v)) is not None}
@@ -282,7 +299,11 @@ class Facts:
         return "" if number is None else self.words.language.decimal(f"{number:.1f}")
 
     def _clusters(self) -> str | None:
-        return self.say("People of one site were used: no difference between sites is in the model.") if self.site else None
+        return (
+            self.say("People of one site were used: no difference between sites is in the model.")
+            if self.site
+            else None
+        )
 
     def _updated(self) -> str:
         entries = [_dict(entry) for entry in _list(self.card.get("recalibrated"))]
@@ -298,10 +319,8 @@ class Facts:
         )
 
     def _output(self) -> str | None:
-        spans = [
-            self.words.within(years)
-            for years in sorted({years for one in self._targets() if (years := _number(one[1])) is not None})
-        ]
+        horizons = {_number(one[1]) for one in self._targets()}
+        spans = [self.words.within(years) for years in sorted(filter(_is_number, horizons))]
         if not spans:
             return None
         return self.say(
@@ -366,6 +385,10 @@ def _text(entry: object) -> str | None:
 
 def _number(entry: object) -> float | None:
     return float(entry) if isinstance(entry, int | float) and not isinstance(entry, bool) else None
+
+
+def _is_number(entry: float | None) -> TypeGuard[float]:
+    return entry is not None
 
 
 def _whole(entry: object) -> int | None:

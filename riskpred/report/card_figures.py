@@ -107,7 +107,9 @@ class Figures:
         """A figure with its interval, as printed; the ICI with its floor."""
         figures = row.get("figures")
         one = figures.get(name) if isinstance(figures, dict) else None
-        value, low, high = (_finite(one.get(key)) if isinstance(one, dict) else None for key in ("value", "low", "high"))
+        value, low, high = (
+            _finite(one.get(key)) if isinstance(one, dict) else None for key in ("value", "low", "high")
+        )
         if value is None:
             return ""
         shown = self._digits(name, value)

@@ -78,7 +78,8 @@ HTI_1: Final = {
     "demographic_inputs": (
         text("Development and input features"),
         text(
-            "Use of race, ethnicity, language, sexual orientation, gender identity, sex, date of birth, social determinants and health status as input"
+            "Use of race, ethnicity, language, sexual orientation, gender identity, sex, date of birth, social "
+            "determinants and health status as input"
         ),
     ),
     "training_representativeness": (

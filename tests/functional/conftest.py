@@ -85,6 +85,7 @@ source: this file
 licence: none needed
 cautions: ["Invented people: a risk means nothing outside the tests."]
 """
+CARD = "tripod_ai: {funding: Nobody paid for invented people.}\n"
 NETWORK = """
 members: 2
 embedding: 4
@@ -122,6 +123,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
         ("features", FEATURES),
         ("network", NETWORK),
         ("about", ABOUT),
+        ("card", CARD),
     ):
         (made.study / f"{name}.yaml").write_text(text)
     write_source(made.source)
