@@ -92,6 +92,7 @@ def check(
     """
     from riskpred.cli.progress import Shown
     from riskpred.config.study import load_model_config
+    from riskpred.config.words import without_words
     from riskpred.records.inspection import inspect, missed_by
     from riskpred.records.warehouse import Warehouse
 
@@ -99,6 +100,8 @@ def check(
     with Shown() as progress, Warehouse.open(warehouse, image_root) as opened:
         found = inspect(opened, progress)
         missed = None if config is None else missed_by(config, opened, progress)
+    if config is not None and missed is not None:
+        missed["without_words"] = list(without_words(config.features, config.words))
     if as_json:
         typer.echo(json.dumps({**found, "missed": missed}))
         return
@@ -178,6 +181,9 @@ def _missed_text(missed: dict[str, Any]) -> str:
         "images": "image types, none of them there",
     }
     lines += [f"  {', '.join(missed[key])}  ({text})" for key, text in labels.items() if missed[key]] or ["  nothing"]
+    if missed["without_words"]:
+        named = ", ".join(missed["without_words"])
+        lines += [f"  words for {named}  (words.yaml: reports make names from these codes)"]
     lines += ["", f"{missed['rows']:,} prediction rows; events over the whole follow-up:"]
     rows = [[name, counts["eligible"], counts["events"]] for name, counts in missed["outcomes"].items()]
     return "\n".join([*lines, *_aligned(("outcome", "eligible", "events"), rows)])

@@ -1,4 +1,4 @@
-"""A study: ingest.yaml, outcomes.yaml, features.yaml and network.yaml in one folder; packaged, or the user's own."""
+"""A study: a folder of YAML (ingest, outcomes, features, network, words); packaged, or the user's own."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from riskpred.config.ingest import IngestConfig
 from riskpred.config.model import Strict, load
 from riskpred.config.network import NetworkConfig
 from riskpred.config.outcomes import OutcomesConfig
+from riskpred.config.words import StudyWords, load_study_words
 from riskpred.errors import ConfigError
 
 
@@ -24,12 +25,13 @@ class About(Strict):
 
 
 class ModelConfig(Strict):
-    """What fit needs of a study, and what a bundle keeps: outcomes, features, network."""
+    """What fit needs of a study, and what a bundle keeps: outcomes, features, network, words."""
 
     name: str
     outcomes: OutcomesConfig
     features: FeaturesConfig
     network: NetworkConfig
+    words: StudyWords = StudyWords()
 
 
 def study_folder(study: str) -> Path:
@@ -69,16 +71,19 @@ def load_cautions(study: str) -> tuple[str, ...]:
 
 
 def load_model_config(study: str) -> ModelConfig:
-    """outcomes.yaml, features.yaml and (where present) network.yaml of a study, checked against each other.
+    """A study's outcomes.yaml, features.yaml and (where present) network.yaml and words.yaml, checked together.
 
     Raises: ConfigError: a label code of an outcome known at once used as a feature; an encoder without a modality.
     """
     folder = study_folder(study)
     network = folder / "network.yaml"
+    outcomes = load(OutcomesConfig, folder / "outcomes.yaml")
+    features = load(FeaturesConfig, folder / "features.yaml")
     config = ModelConfig(
         name=folder.name,
-        outcomes=load(OutcomesConfig, folder / "outcomes.yaml"),
-        features=load(FeaturesConfig, folder / "features.yaml"),
+        outcomes=outcomes,
+        features=features,
+        words=load_study_words(folder, features, outcomes),
         network=load(NetworkConfig, network) if network.is_file() else NetworkConfig(),
     )
     _refuse_label_codes_as_features(config, folder)

@@ -23,6 +23,7 @@ from riskpred.fit.members import Fitted, fit_members, training_data
 from riskpred.fit.peer import fit_peer
 from riskpred.fit.profile import attribution_baselines, reference
 from riskpred.fit.scope import learn_scope
+from riskpred.fit.words import card_words
 from riskpred.model.ageing import CARD_KEY as THIRTY_DAYS
 from riskpred.model.bundle import (
     DEFINITIONS,
@@ -226,6 +227,7 @@ def model_card(
         "created_at": created_at.isoformat(),
         "riskpred_version": __version__,
         "outcomes": {name: outcome.display for name, outcome in config.outcomes.outcomes.items()},
+        **card_words(config.words, plan),
         "targets": [list(target) for target in fitted.model.targets],
         "modalities": {
             name: type(part).__name__.removesuffix("Plan").lower() for name, part in plan.modalities.items()
