@@ -93,7 +93,7 @@ def card_page(shown: dict[str, Any], card: dict[str, Any], lang: str, index: boo
     ]
     return (
         environment(lang)
-        .get_template("model.html.j2")
+        .get_template("card.html.j2")
         .render(
             shown=shown,
             tables=tables,

@@ -132,7 +132,7 @@ _FLAGS_SHORT = {
     "availability_unseen": text("Availability unseen"),
     "too_few_inputs": text("Too few inputs"),
 }
-_SEXES = {"m": text("male"), "male": text("male"), "f": text("female"), "female": text("female")}
+_SEXES = {"male": text("male"), "female": text("female")}
 _UNITS = {"years": text("years"), "days": text("days"), "events": text("events")}
 _ONE_UNIT = {"years": text("year"), "days": text("day"), "events": text("event")}
 OUTCOMES = (
@@ -162,6 +162,8 @@ class Names:
 
     def __init__(self, words: Words, card: dict[str, Any] | None = None) -> None:
         self.words, self.book = words, WordBook(card or {})
+        displays = (card or {}).get("outcomes")
+        self._displays = displays if isinstance(displays, dict) else {}
         self.say, self._language = words.say, words.language.code
 
     def code(self, code: str) -> str:
@@ -204,26 +206,74 @@ class Names:
         """The value behind a feature with its unit: its category, else its number, else "missing"."""
         code, aggregate = feature_parts(feature)
         if text_value is not None:
-            sex = _SEXES.get(text_value.rsplit("//", 1)[-1].lower()) if is_sex(code) else None
-            return self.say(sex) if sex else text_value
+            sex = sex_of(text_value) if is_sex(code) else None
+            return self.book.value(code, text_value, self._language) or (self.say(_SEXES[sex]) if sex else text_value)
         if value is None:
             return self.say("see the picture") if feature in _PICTURES else self.say("missing")
-        return self.measured(value, "0/1" if aggregate == "ever" else unit, code)
+        return self.measured(value, "0/1" if aggregate == "ever" else unit, feature)
 
-    def measured(self, value: float, unit: str | None, code: str = "") -> str:
+    def measured(self, value: float, unit: str | None, feature: str = "") -> str:
         """A number with its unit: (26.39, "kg/m2") -> "26.39 kg/m2", (1, "events") -> "1 event", (1, "0/1") -> yes."""
         if unit == "0/1" and value in (0, 1):
             return self.say("yes") if value else self.say("no")
-        shown = self.unit(unit, code, value)
+        shown = self.unit(unit, feature_code(feature), value)
         figure = self.words.figure(value)
         return self.say("%(number)s\u00a0%(unit)s", number=figure, unit=shown) if shown else figure
+
+    def usual(self, usual: dict[str, float | None]) -> str:
+        """A usual range: "usual range 90–140", "usual below 5.2"."""
+        low, high = (None if end is None else self.words.figure(end) for end in (usual["low"], usual["high"]))
+        if low is None:
+            return self.say("usual up to %(high)s", high=high)
+        if high is None:
+            return self.say("usual from %(low)s", low=low)
+        return self.say("usual range %(low)s–%(high)s", low=low, high=high)
+
+    def direction(self, feature: str, side: str) -> str:
+        """The word for a value `above` or `below` its usual range."""
+        known = self.book.direction(feature_code(feature), side == "above", self._language)
+        return known or (self.say("high") if side == "above" else self.say("low"))
+
+    def absent(self, feature: str) -> str:
+        """A feature that is missing: "no LDL cholesterol in 3 years"."""
+        match = _FEATURE.fullmatch(feature)
+        name = lower_first(self.code(match["code"] if match else feature))
+        window = (match["window"] or "") if match else ""
+        if window[:1].isdigit():
+            return self.say("no %(name)s in %(span)s", name=name, span=self.words.span(int(window.removesuffix("d"))))
+        return self.say("no %(name)s on record", name=name)
+
+    def people_alike(self, group: dict[str, Any]) -> str:
+        """A group of `standing`: everyone, one sex, one age band."""
+        if group["who"] == "everyone":
+            return self.say("everyone")
+        if group["who"] == "sex":
+            return self.say("women") if group["sex"] == "female" else self.say("men")
+        low, below = group["age_from"], group["age_below"]
+        if low is None:
+            return self.say("aged under %(age)s", age=f"{below or 0:g}")
+        if below is None:
+            return self.say("aged %(age)s or over", age=f"{low:g}")
+        return self.say("aged %(low)s to %(high)s", low=f"{low:g}", high=f"{below - 1:g}")
+
+    def problem(self, problem: str) -> str:
+        """What stood in the way of a published equation."""
+        return self.words.language.known(problem)
+
+    def input(self, name: str) -> str:
+        """Name of an input of a published equation: `systolic_bp_mmhg`, or a code."""
+        return self._known(name) or self.words.language.known(self.outcome_name(name))
+
+    def input_value(self, entry: dict[str, Any]) -> str:
+        """Value of an input of a published equation."""
+        return self.fact(entry["name"], entry["value"], entry["text_value"], entry["unit"])
 
     def unit(self, unit: str | None, code: str = "", value: float | None = None) -> str:
         """A unit as it is written; the card's way where it has one for the code."""
         if not unit:
             return ""
-        known = self.book.unit(code, self._language)
-        if known:
+        known = self.book.unit(code, unit, self._language) if not (unit in _ONE_UNIT and value == 1) else None
+        if known is not None:
             return known
         table = _ONE_UNIT if value == 1 else _UNITS
         return self.say(table[unit]) if unit in table else unit
@@ -231,11 +281,14 @@ class Names:
     def outcome(self, one: dict[str, Any]) -> str:
         """An outcome's name in words: the model card's, else made from its code."""
         display = one.get("display")
-        if not isinstance(display, str):
-            return self._known(one["outcome"]) or self.outcome_name(one["outcome"])
-        if self._language == "en":
-            return display
-        return self._known(one["outcome"]) or self.words.language.known(display)
+        known = self.book.outcome(one["outcome"], self._language)
+        if isinstance(display, str):
+            return display if self._language == "en" else known or self.words.language.known(display)
+        return known or self.outcome_name(one["outcome"])
+
+    def titled(self, outcome: str) -> str:
+        """As `outcome`, from its code alone."""
+        return self.outcome({"outcome": outcome, "display": self._displays.get(outcome)})
 
     def outcome_name(self, outcome: str) -> str:
         """`mental_health` -> "Mental health"."""
@@ -308,6 +361,18 @@ def is_sex(code: str) -> bool:
     """Whether a code is the person's sex."""
     parts = [part for part in code.split("//") if part not in ("", "*")]
     return len(parts) == 1 and parts[0] in _SEX
+
+
+def sex_of(category: str | None) -> str | None:
+    """The category of a sex code as female or male; None for another one."""
+    word = (category or "").rsplit("//", 1)[-1].lower()
+    return {"m": "male", "male": "male", "f": "female", "female": "female"}.get(word)
+
+
+def lower_first(shown: str) -> str:
+    """A name within a sentence: "Smoking" -> "smoking"; "LDL cholesterol", "HbA1c" stay."""
+    word = shown.split(" ", 1)[0]
+    return word.lower() + shown[len(word) :] if word[1:].islower() else shown
 
 
 def _capital(words: str) -> str:

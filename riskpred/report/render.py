@@ -14,7 +14,7 @@ from riskpred import __version__
 from riskpred.report import draw
 from riskpred.report.about import card_rows
 from riskpred.report.language import language
-from riskpred.report.names import Names
+from riskpred.report.names import Names, lower_first
 from riskpred.report.words import Words, clip
 
 GENERATOR = "riskpred report"
@@ -24,7 +24,11 @@ GENERATOR = "riskpred report"
 def page(summary: dict[str, Any], lang: str = "en") -> str:
     """One subject's page in a language of `language.LANGUAGES`."""
     names = named(lang, summary["model"])
-    shown = {"scale": draw.risk_scale(summary["outcomes"]), "card": card_rows(summary["model"], names)}
+    shown = {
+        "den": summary["denominator"],
+        "scale": draw.risk_scale(summary["outcomes"]),
+        "card": card_rows(summary["model"], names),
+    }
     return environment(lang).get_template("page.html.j2").render(**summary, **shown, names=names)
 
 
@@ -70,7 +74,9 @@ def environment(lang: str) -> jinja2.Environment:
         "axis": _axis,
         "clip": clip,
         "decimals": _decimals,
-        "lower_first": lambda shown: shown[:1].lower() + shown[1:],
+        "lower_first": lower_first,
+        "of_people": lambda share, of: words.language.decimal(f"{share * of:.1f}"),
+        "points_small": lambda value: words.points(value, 1 if abs(value) >= 0.95 else 2),
     }
     made.filters |= {
         name: getattr(words, name)

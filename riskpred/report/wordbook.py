@@ -1,6 +1,7 @@
 """The clinical words of a model card: display names, units, usual ranges, direction words and groups of codes.
 
-A card comes from outside as JSON: an entry of an unexpected shape counts as absent, and nothing here raises.
+A card comes from outside as JSON: an entry of an unexpected shape counts as absent, and nothing here raises. Texts are
+given in the language asked for, else in English.
 """
 
 import math
@@ -8,21 +9,28 @@ from typing import Any
 
 
 class WordBook:
-    """`words` and `groups` of one model card. Texts are given in the language asked for, else in English."""
+    """What one model card says of codes: its entries words, groups, outcome_words, unit_displays."""
 
     def __init__(self, card: dict[str, Any]) -> None:
         self._words, self._groups = _dict(card.get("words")), _dict(card.get("groups"))
+        self._outcomes, self._units = _dict(card.get("outcome_words")), _dict(card.get("unit_displays"))
 
     def name(self, key: str, language: str) -> str | None:
         """Display name of a code or feature."""
         return _said(self._entry(key).get("name"), language)
 
-    def unit(self, key: str, language: str) -> str | None:
-        """How the unit of a code is written; None where the card does not say."""
-        return _said(self._entry(key).get("unit_display"), language)
+    def value(self, key: str, category: str, language: str) -> str | None:
+        """What a category of a code is called."""
+        return _said(_dict(self._entry(key).get("values")).get(category), language)
 
-    def usual(self, key: str, sex: str | None, unit: str | None) -> tuple[float | None, float | None] | None:
-        """Ends of the usual range of a code in `unit`, for `sex` (female, male or None); None where none is known.
+    def unit(self, key: str, unit: str, language: str) -> str | None:
+        """How `unit` is written beside values of a code; None where the card does not say."""
+        entry = self._entry(key)
+        own = _said(entry.get("unit_display"), language, empty=True) if entry.get("unit") == unit else None
+        return own if own is not None else _said(self._units.get(unit), language, empty=True)
+
+    def usual(self, key: str, sex: str | None, unit: str | None) -> dict[str, float | None] | None:
+        """Usual range of a code in `unit`, {"low", "high"} (None = no limit), for `sex` (female, male or None).
 
         A range that differs by sex is not given for someone of unknown sex, and none is given in another unit.
         """
@@ -33,7 +41,7 @@ class WordBook:
         low, high = _number(found.get("low")), _number(found.get("high"))
         if (low is None and high is None) or (low is not None and high is not None and low >= high):
             return None
-        return (low, high) if entry.get("unit") == unit else None
+        return {"low": low, "high": high} if entry.get("unit") == unit else None
 
     def direction(self, key: str, higher: bool, language: str) -> str | None:
         """The word for a value below (or, where `higher`, above) the usual range."""
@@ -52,14 +60,19 @@ class WordBook:
         """Display name of a group."""
         return _said(self._groups.get(group), language)
 
+    def outcome(self, outcome: str, language: str) -> str | None:
+        """Display name of an outcome."""
+        return _said(self._outcomes.get(outcome), language)
+
     def _entry(self, key: str) -> dict[str, Any]:
         return _dict(self._words.get(key))
 
 
-def _said(entry: object, language: str) -> str | None:
+def _said(entry: object, language: str, empty: bool = False) -> str | None:
     """The text of a {"en": ..., "zh": ...} entry; a plain text stands for every language."""
-    found = entry if isinstance(entry, str) else _dict(entry).get(language) or _dict(entry).get("en")
-    return found if isinstance(found, str) and found.strip() else None
+    table = _dict(entry)
+    found = entry if isinstance(entry, str) else table.get(language, table.get("en"))
+    return found if isinstance(found, str) and (empty or found.strip()) else None
 
 
 def _dict(entry: object) -> dict[str, Any]:
