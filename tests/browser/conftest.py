@@ -49,6 +49,7 @@ class Seen:
     def __init__(self, browser: Any, file: Path, width: int, height: int) -> None:
         self.context = browser.new_context(viewport={"width": width, "height": height}, offline=True)
         self.page = self.context.new_page()
+        self.page.set_default_timeout(10_000)
         self.problems: list[str] = []
         self.requests: list[str] = []
         self.page.on("console", lambda said: self.problems.append(f"{said.type}: {said.text}"))

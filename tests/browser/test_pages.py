@@ -1,6 +1,7 @@
 """Every kind of page of a report in a real browser: silent, alone, readable, printable, with the table's numbers."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,17 @@ LANGUAGES = ["en", "zh"]
 
 @pytest.fixture(scope="session")
 def night(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A night of the tiny study: real reasons, series, images with regions; scores.duckdb in the folder."""
+    """Two nights of the tiny study, its bundle evaluated: real reasons, series, images; scores.duckdb in the folder."""
     folder = tmp_path_factory.mktemp("night")
-    verb = ["score", str(tiny.warehouse), "--model", str(tiny.bundle), "--into", str(folder / "scores.duckdb")]
-    assert main([*verb, "--explain", "12", "--force"]) == 0
+    bundle, scores = folder / "bundle", folder / "scores.duckdb"
+    shutil.copytree(tiny.bundle, bundle)
+    with pytest.MonkeyPatch.context() as few_draws:
+        few_draws.setattr("riskpred.evaluate.intervals.RESAMPLES", 20)
+        few_draws.setattr("riskpred.evaluate.intervals._FEWEST", 20)
+        assert main(["evaluate", str(bundle), str(tiny.warehouse), "--json"]) == 0
+    for day in ("2018-06-15", "2018-07-20"):
+        verb = ["score", str(tiny.warehouse), "--model", str(bundle), "--into", str(scores), "--as-of", day]
+        assert main([*verb, "--explain", "12", "--force"]) == 0
     return folder
 
 
