@@ -15,6 +15,7 @@ def report(
     into: Annotated[Path, typer.Option(help="Folder for the pages; made if absent.", metavar="DIR")],
     subject: Annotated[int | None, typer.Option(help="One subject_id only.", metavar="N")] = None,
     top: Annotated[int | None, typer.Option(help="The N subjects of highest percentile.", min=1, metavar="N")] = None,
+    lang: Annotated[str, typer.Option(help="Language of the pages: en or zh.", metavar="en|zh")] = "en",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print what the pages show, as one JSON object, on stdout.")
     ] = False,
@@ -26,8 +27,11 @@ def report(
     Example: riskpred report scores.duckdb --into report --top 50
     """
     from riskpred.cli.progress import Shown
+    from riskpred.report.language import LANGUAGES
     from riskpred.report.write import write_report
 
+    if lang not in LANGUAGES:
+        raise typer.BadParameter(f"--lang is one of {', '.join(LANGUAGES)}")
     if subject is not None and top is not None:
         raise typer.BadParameter("give --subject or --top, not both")
     with tempfile.TemporaryFile("w+", encoding="utf-8") as held:
@@ -36,7 +40,7 @@ def report(
             held.write(("," if held.tell() else "") + json.dumps(summary, ensure_ascii=False, allow_nan=False))
 
         with Shown() as progress:
-            written = write_report(scores, into, subject, top, progress, each if as_json else None)
+            written = write_report(scores, into, subject, top, progress, each if as_json else None, lang)
         if as_json:
             head = {"index": str(written.index), "pages": written.pages, "run": written.run}
             typer.echo(json.dumps(head, ensure_ascii=False)[:-1] + ', "subjects": [', nl=False)

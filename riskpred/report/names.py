@@ -1,27 +1,31 @@
-"""Readable names for codes, features, modalities, outcomes, reasons and flags, until configs/ carries display names.
+"""Readable names for codes, features, modalities, outcomes, reasons and flags.
 
-Nothing is looked up in the data: a name is made from the code itself (`LAB//HDL:mean:1825d` -> "HDL cholesterol, mean
-in 5 years"). The raw code stays beside it on the page, so that a name that reads badly can still be checked.
+A code's name is that of the model card's words (see wordbook.py); where the card has none, one is made from the code
+itself (`LAB//HDL:mean:1825d` -> "HDL cholesterol, mean in 5 years"), and nothing is looked up in the data. The raw code
+stays beside it on the page, so that a name that reads badly can still be checked.
 """
 
 import re
+from typing import Any
 
-from riskpred.report.words import duration, figure
+from riskpred.report.language import text
+from riskpred.report.wordbook import WordBook
+from riskpred.report.words import Words
 
 _AGGREGATES = {
-    "last": "latest",
-    "age_days": "days since the latest",
-    "count": "how many",
-    "mean": "mean",
-    "slope": "change a year",
-    "min": "lowest",
-    "max": "highest",
-    "ever": "ever",
-    "first_age_days": "days since the first",
-    "span_days": "days from first to latest",
+    "last": text("latest"),
+    "age_days": text("days since the latest"),
+    "count": text("how many"),
+    "mean": text("mean"),
+    "slope": text("change a year"),
+    "min": text("lowest"),
+    "max": text("highest"),
+    "ever": text("ever"),
+    "first_age_days": text("days since the first"),
+    "span_days": text("days from first to latest"),
 }
 _FEATURE = re.compile(
-    r"(?P<code>.+?):(?P<aggregate>" + "|".join(_AGGREGATES) + r")(?::(?P<window>[0-9]{1,6}d?|all|null|None|))?",
+    r"(?P<code>.+?):(?P<aggregate>" + "|".join(_AGGREGATES) + r")(?::(?P<window>[0-9]{1,6}d?|all|null|None))?",
     re.DOTALL,
 )
 _GROUP_WORDS = {
@@ -29,192 +33,347 @@ _GROUP_WORDS = {
     "condition", "dx", "survey", "drug", "medication", "procedure",
 }  # fmt: skip
 _WHOLE = {
-    "age_years": "Age",
-    "days_since_entry": "Days since entry",
-    "GENDER": "Sex",
-    "SEX": "Sex",
-    "image": "What the image shows",
-    "MEDS_BIRTH": "Birth",
-    "MEDS_DEATH": "Death",
+    "age_years": text("Age"),
+    "days_since_entry": text("Days since entry"),
+    "GENDER": text("Sex"),
+    "SEX": text("Sex"),
+    "image": text("What the image shows"),
+    "MEDS_BIRTH": text("Birth"),
+    "MEDS_DEATH": text("Death"),
 }
+_SEX = ("GENDER", "SEX")
 _PICTURES = ("image",)
 """Features that are a picture: they have no number, and are not missing."""
 _ABBREVIATIONS = {
-    "hdl": "HDL cholesterol",
-    "ldl": "LDL cholesterol",
-    "chol": "cholesterol",
-    "sbp": "systolic pressure",
-    "dbp": "diastolic pressure",
-    "hr": "heart rate",
-    "bmi": "body mass index",
-    "hba1c": "HbA1c",
-    "egfr": "eGFR",
-    "crp": "CRP",
-    "wbc": "white cells",
-    "spo2": "oxygen saturation",
-    "alt": "ALT",
-    "ast": "AST",
-    "afib": "atrial fibrillation",
-    "mi": "myocardial infarction",
+    "hdl": text("HDL cholesterol"),
+    "ldl": text("LDL cholesterol"),
+    "chol": text("cholesterol"),
+    "sbp": text("systolic pressure"),
+    "dbp": text("diastolic pressure"),
+    "hr": text("heart rate"),
+    "bmi": text("body mass index"),
+    "hba1c": text("HbA1c"),
+    "egfr": text("eGFR"),
+    "crp": text("CRP"),
+    "wbc": text("white cells"),
+    "spo2": text("oxygen saturation"),
+    "alt": text("ALT"),
+    "ast": text("AST"),
+    "afib": text("atrial fibrillation"),
+    "mi": text("myocardial infarction"),
 }
 _MODALITIES = {
-    "tabular": "Single facts and values",
-    "series": "Values over time",
-    "image": "Image",
-    "images": "Images",
-    "labs": "Laboratory values",
-    "vitals": "Vital signs",
-    "xray": "X-ray",
+    "tabular": text("Single facts and values"),
+    "series": text("Values over time"),
+    "image": text("Image"),
+    "images": text("Images"),
+    "labs": text("Laboratory values"),
+    "vitals": text("Vital signs"),
+    "xray": text("X-ray"),
 }
 _REMAINDERS = {
-    "(presence)": "Which facts there are, and when",
-    "(other)": "Smaller facts",
-    "(unexplained)": "Unexplained",
-    "(whole)": "As a whole",
-    "(gap)": "Not accounted for",
+    "(presence)": text("Which facts there are, and when"),
+    "(other)": text("Smaller facts"),
+    "(unexplained)": text("Unexplained"),
+    "(whole)": text("As a whole"),
+    "(gap)": text("Not accounted for"),
 }
 _REASONS = {
-    "not_entered": "no records yet at this date",
-    "dead": "died before this date",
-    "left": "no longer under observation at this date",
-    "prevalent": (
+    "not_entered": text("no records yet at this date"),
+    "dead": text("died before this date"),
+    "left": text("no longer under observation at this date"),
+    "prevalent": text(
         "already has this condition, or one it is counted together with: a first occurrence cannot be predicted"
     ),
-    "age": "outside the age range that the model was made for, or age unknown",
-    "no_usable_input": "none of the data that the model reads could be used",
+    "age": text("outside the age range that the model was made for, or age unknown"),
+    "no_usable_input": text("none of the data that the model reads could be used"),
 }
 _STATUSES = {
-    "used": "used",
-    "missing": "not there",
-    "stale": "too old, not used",
-    "rejected": "could not be read, not used",
+    "used": text("used"),
+    "missing": text("not there"),
+    "stale": text("too old, not used"),
+    "rejected": text("could not be read, not used"),
 }
 _FLAGS = {
-    "seen_in_training": (
+    "seen_in_training": text(
         "The model was made from records that include this person's. The risk may agree with these records more "
         "closely than it would for someone new."
     ),
-    "age_outside_training": (
+    "age_outside_training": text(
         "Older or younger than the people the model was made from: nobody knows how well it does at this age."
     ),
-    "age_unknown": (
+    "age_unknown": text(
         "The age is not known here, as it was for nearly everyone the model was made from. The interval may be too "
         "narrow."
     ),
-    "horizon_beyond_follow_up": (
+    "horizon_beyond_follow_up": text(
         "Hardly anyone the model was made from was followed for as long as the longest time shown here. A risk so far "
         "ahead is an extrapolation."
     ),
-    "unlike_training": (
+    "unlike_training": text(
         "These records differ from those of nearly everyone the model was made from: a value, or a combination of "
         "values, that it hardly ever met. Check that the values are right; the interval may be too narrow."
     ),
-    "availability_unseen": (
+    "availability_unseen": text(
         "Hardly anyone the model was made from had just this combination of kinds of data (see the data used, below). "
         "The interval may be too narrow."
     ),
-    "too_few_inputs": (
+    "too_few_inputs": text(
         "Far fewer facts went in than for nearly everyone the model was made from (see the data used, below). The risk "
         "says little about this person in particular."
     ),
 }
-_SEXES = {"m": "male", "male": "male", "f": "female", "female": "female"}
+_FLAGS_SHORT = {
+    "seen_in_training": text("Seen in training"),
+    "age_outside_training": text("Age outside training"),
+    "age_unknown": text("Age unknown"),
+    "horizon_beyond_follow_up": text("Horizon beyond follow up"),
+    "unlike_training": text("Unlike training"),
+    "availability_unseen": text("Availability unseen"),
+    "too_few_inputs": text("Too few inputs"),
+}
+_SEXES = {"male": text("male"), "female": text("female")}
+_UNITS = {"years": text("years"), "days": text("days"), "events": text("events")}
+_ONE_UNIT = {"years": text("year"), "days": text("day"), "events": text("event")}
+OUTCOMES = (
+    text("Cardiovascular disease"),
+    text("Cancer"),
+    text("Mental illness"),
+    text("Heart attack, fatal coronary disease or stroke"),
+    text("Heart attack, stroke, heart failure or atrial fibrillation"),
+    text("Recurrence or death"),
+    text("In intensive care by the day of the first chest X-ray"),
+    text("Death of any cause"),
+    text("Death of heart disease"),
+    text("Death of cancer"),
+    text("Depression now (PHQ-9 of 10 or more)"),
+    text("Death in hospital"),
+)
+"""Names of outcomes in packaged studies (configs/studies), which their YAML gives in English."""
+_AGED = re.compile(r"(?P<who>women|men|people)(?: aged (?P<low>\d{1,3}) to (?P<high>\d{1,3}))?")
+_WHO = {"women": text("women"), "men": text("men"), "people": text("people")}
 
 
-def code_name(code: str) -> str:
-    """`LAB//HDL` -> "HDL cholesterol", `GENDER//*` -> "Sex", `LOINC//2093-3` -> "LOINC 2093-3"."""
-    parts = [part for part in code.split("//") if part not in ("", "*")]
-    if not parts:
-        return code
-    if parts[0] in _WHOLE and len(parts) == 1:
-        return _WHOLE[parts[0]]
-    if len(parts) > 1 and parts[0].lower() in _GROUP_WORDS:
-        parts = parts[1:]
-    return _capital(" ".join(_words(part) for part in parts))
+class Names:
+    """Names in one language, for the people of one run.
+
+    Args: words: of the language.   card: the run's model card.
+    """
+
+    def __init__(self, words: Words, card: dict[str, Any] | None = None) -> None:
+        self.words, self.book = words, WordBook(card or {})
+        displays = (card or {}).get("outcomes")
+        self._displays = displays if isinstance(displays, dict) else {}
+        self.say, self._language = words.say, words.language.code
+
+    def code(self, code: str) -> str:
+        """`LAB//HDL` -> "HDL cholesterol", `GENDER//*` -> "Sex", `LOINC//2093-3` -> "LOINC 2093-3"."""
+        known = self._known(code)
+        if known:
+            return known
+        parts = [part for part in code.split("//") if part not in ("", "*")]
+        if not parts:
+            return code
+        if parts[0] in _WHOLE and len(parts) == 1:
+            return self.say(_WHOLE[parts[0]])
+        if len(parts) > 1 and parts[0].lower() in _GROUP_WORDS:
+            parts = parts[1:]
+        return _capital(" ".join(self._part(part) for part in parts))
+
+    def feature(self, feature: str) -> str:
+        """Feature of `explanations` or `input_receipts` in words; remainder rows included."""
+        if feature in _REMAINDERS:
+            return self.say(_REMAINDERS[feature])
+        known = self._known(feature)
+        match = _FEATURE.fullmatch(feature)
+        if match is None:
+            if feature in _WHOLE:
+                return known or self.say(_WHOLE[feature])
+            return self.say("%(name)s over time", name=self.code(feature))  # a channel is called by its code alone
+        if known:
+            return known
+        name, aggregate, window = self.code(match["code"]), match["aggregate"], match["window"]
+        if is_sex(match["code"]):
+            return name
+        how = self.say(_AGGREGATES[aggregate])
+        # The latest value comes with its own date: its window would only repeat it.
+        if window and window[0].isdigit() and aggregate != "last":
+            span = self.words.span(int(window.removesuffix("d")))
+            return self.say("%(name)s, %(how)s in %(span)s", name=name, how=how, span=span)
+        return self.say("%(name)s, %(how)s", name=name, how=how)
+
+    def fact(self, feature: str, value: float | None, text_value: str | None, unit: str | None) -> str:
+        """The value behind a feature with its unit: its category, else its number, else "missing"."""
+        code, aggregate = feature_parts(feature)
+        if text_value is not None:
+            sex = sex_of(text_value) if is_sex(code) else None
+            return self.book.value(code, text_value, self._language) or (self.say(_SEXES[sex]) if sex else text_value)
+        if value is None:
+            return self.say("see the picture") if feature in _PICTURES else self.say("missing")
+        return self.measured(value, "0/1" if aggregate == "ever" else unit, feature)
+
+    def measured(self, value: float, unit: str | None, feature: str = "") -> str:
+        """A number with its unit: (26.39, "kg/m2") -> "26.39 kg/m2", (1, "events") -> "1 event", (1, "0/1") -> yes."""
+        if unit == "0/1" and value in (0, 1):
+            return self.say("yes") if value else self.say("no")
+        shown = self.unit(unit, feature_code(feature), value)
+        figure = self.words.figure(value)
+        return self.say("%(number)s\u00a0%(unit)s", number=figure, unit=shown) if shown else figure
+
+    def usual(self, usual: dict[str, float | None]) -> str:
+        """A usual range: "usual range 90–140", "usual below 5.2"."""
+        low, high = (None if end is None else self.words.figure(end) for end in (usual["low"], usual["high"]))
+        if low is None:
+            return self.say("usual up to %(high)s", high=high)
+        if high is None:
+            return self.say("usual from %(low)s", low=low)
+        return self.say("usual range %(low)s–%(high)s", low=low, high=high)
+
+    def direction(self, feature: str, side: str) -> str:
+        """The word for a value `above` or `below` its usual range."""
+        known = self.book.direction(feature_code(feature), side == "above", self._language)
+        return known or (self.say("high") if side == "above" else self.say("low"))
+
+    def absent(self, feature: str) -> str:
+        """A feature that is missing: "no LDL cholesterol in 3 years"."""
+        match = _FEATURE.fullmatch(feature)
+        name = lower_first(self.code(match["code"] if match else feature))
+        window = (match["window"] or "") if match else ""
+        if window[:1].isdigit():
+            return self.say("no %(name)s in %(span)s", name=name, span=self.words.span(int(window.removesuffix("d"))))
+        return self.say("no %(name)s on record", name=name)
+
+    def people_alike(self, group: dict[str, Any]) -> str:
+        """A group of `standing`: everyone, one sex, one age band."""
+        if group["who"] == "everyone":
+            return self.say("everyone")
+        if group["who"] == "sex":
+            return self.say("women") if group["sex"] == "female" else self.say("men")
+        low, below = group["age_from"], group["age_below"]
+        if low is None:
+            return self.say("aged under %(age)s", age=f"{below or 0:g}")
+        if below is None:
+            return self.say("aged %(age)s or over", age=f"{low:g}")
+        return self.say("aged %(low)s to %(high)s", low=f"{low:g}", high=f"{below - 1:g}")
+
+    def problem(self, problem: str) -> str:
+        """What stood in the way of a published equation."""
+        return self.words.language.known(problem)
+
+    def input(self, name: str) -> str:
+        """Name of an input of a published equation: `systolic_bp_mmhg`, or a code."""
+        return self._known(name) or self.words.language.known(self.outcome_name(name))
+
+    def input_value(self, entry: dict[str, Any]) -> str:
+        """Value of an input of a published equation."""
+        return self.fact(entry["name"], entry["value"], entry["text_value"], entry["unit"])
+
+    def unit(self, unit: str | None, code: str = "", value: float | None = None) -> str:
+        """A unit as it is written; the card's way where it has one for the code."""
+        if not unit:
+            return ""
+        known = self.book.unit(code, unit, self._language) if not (unit in _ONE_UNIT and value == 1) else None
+        if known is not None:
+            return known
+        table = _ONE_UNIT if value == 1 else _UNITS
+        return self.say(table[unit]) if unit in table else unit
+
+    def outcome(self, one: dict[str, Any]) -> str:
+        """An outcome's name in words: the model card's, else made from its code."""
+        display = one.get("display")
+        known = self.book.outcome(one["outcome"], self._language)
+        if isinstance(display, str):
+            return display if self._language == "en" else known or self.words.language.known(display)
+        return known or self.outcome_name(one["outcome"])
+
+    def titled(self, outcome: str) -> str:
+        """As `outcome`, from its code alone."""
+        return self.outcome({"outcome": outcome, "display": self._displays.get(outcome)})
+
+    def outcome_name(self, outcome: str) -> str:
+        """`mental_health` -> "Mental health"."""
+        return _capital(" ".join(self._part(part) for part in outcome.split("//")))
+
+    def modality(self, modality: str) -> str:
+        """Encoder's name in words."""
+        known = _MODALITIES.get(modality.lower())
+        return self.say(known) if known else self.outcome_name(modality)
+
+    def group(self, group: str) -> str:
+        """A group of the card's words, whose members are told together."""
+        return self.book.group_name(group, self._language) or self.outcome_name(group)
+
+    def reference_group(self, group: str) -> str:
+        """ "women aged 50 to 59", "men, age not known", "everyone" in this language; another one as it stands."""
+        if group == "everyone":
+            return self.say("everyone")
+        who, _, unknown = group.partition(", ")
+        match = _AGED.fullmatch(who)
+        if not match or unknown not in ("", "age not known"):
+            return group
+        people = self.say(_WHO[match["who"]])
+        if match["low"]:
+            people = self.say("%(who)s aged %(low)s to %(high)s", who=people, low=match["low"], high=match["high"])
+        return self.say("%(who)s, age not known", who=people) if unknown else people
+
+    def reason(self, reason: str | None) -> str:
+        """Why someone was not scored."""
+        if reason is None:
+            return self.say("no reason recorded")
+        return self.say(_REASONS[reason]) if reason in _REASONS else reason
+
+    def status(self, status: str) -> str:
+        """Status of an input receipt."""
+        return self.say(_STATUSES[status]) if status in _STATUSES else status
+
+    def flag(self, flag: str) -> str:
+        """A scope flag as a sentence; an unknown one is shown as it stands."""
+        if flag in _FLAGS:
+            return self.say(_FLAGS[flag])
+        return self.say("The model raised a warning that this page has no words for: %(flag)s", flag=flag)
+
+    def flag_short(self, flag: str) -> str:
+        """A scope flag in two or three words."""
+        return self.say(_FLAGS_SHORT[flag]) if flag in _FLAGS_SHORT else self.outcome_name(flag)
+
+    def _known(self, key: str) -> str | None:
+        return self.book.name(key, self._language)
+
+    def _part(self, part: str) -> str:
+        if part.lower() in _ABBREVIATIONS:
+            return self.say(_ABBREVIATIONS[part.lower()])
+        words = part.replace("_", " ")
+        return words.lower() if words.isupper() and len(words) > 5 else words
 
 
-def feature_name(feature: str) -> str:
-    """Feature of `explanations` or `input_receipts` in words; remainder rows included."""
-    if feature in _REMAINDERS:
-        return _REMAINDERS[feature]
-    if feature in _WHOLE:
-        return _WHOLE[feature]
+def feature_parts(feature: str) -> tuple[str, str | None]:
+    """Code and aggregate that a feature is made from; the feature itself and None where it has no aggregate."""
     match = _FEATURE.fullmatch(feature)
-    if match is None:
-        return f"{code_name(feature)} over time"  # a channel of a series is called by its code alone
-    name, aggregate, window = code_name(match["code"]), match["aggregate"], match["window"]
-    if name == "Sex":
-        return name
-    # The latest value comes with its own date: its window would only repeat it.
-    in_window = window and window[0].isdigit() and aggregate != "last"
-    return f"{name}, {_AGGREGATES[aggregate]}" + (f" in {_span(int(window.removesuffix('d')))}" if in_window else "")
-
-
-def fact(feature: str, value: float | None, text_value: str | None, unit: str | None) -> str:
-    """The value behind a feature with its unit: its category, else its number, else "missing"."""
-    match = _FEATURE.fullmatch(feature)
-    code, aggregate = (match["code"], match["aggregate"]) if match else (feature, None)
-    if text_value is not None:
-        sex = code_name(code) == "Sex"
-        return _SEXES.get(text_value.rsplit("//", 1)[-1].lower(), text_value) if sex else text_value
-    if value is None:
-        return "see the picture" if feature in _PICTURES else "missing"
-    return measured(value, "0/1" if aggregate == "ever" else unit)
-
-
-def measured(value: float, unit: str | None) -> str:
-    """A number with its unit: (26.39, "kg/m2") -> "26.39 kg/m2", (1, "events") -> "1 event", (1, "0/1") -> "yes"."""
-    if unit == "0/1" and value in (0, 1):
-        return "yes" if value else "no"
-    if value == 1 and unit in ("events", "days", "years"):
-        unit = unit.removesuffix("s")
-    return f"{figure(value)}\u00a0{unit}" if unit else figure(value)
+    return (match["code"], match["aggregate"]) if match else (feature, None)
 
 
 def feature_code(feature: str) -> str:
     """Code that a feature is made from; the feature itself where it has no aggregate."""
-    match = _FEATURE.fullmatch(feature)
-    return match["code"] if match else feature
+    return feature_parts(feature)[0]
 
 
-def outcome_name(outcome: str) -> str:
-    """`mental_health` -> "Mental health"."""
-    return _capital(" ".join(_words(part) for part in outcome.split("//")))
+def is_sex(code: str) -> bool:
+    """Whether a code is the person's sex."""
+    parts = [part for part in code.split("//") if part not in ("", "*")]
+    return len(parts) == 1 and parts[0] in _SEX
 
 
-def modality_name(modality: str) -> str:
-    """Encoder's name in words."""
-    return _MODALITIES.get(modality.lower(), outcome_name(modality))
+def sex_of(category: str | None) -> str | None:
+    """The category of a sex code as female or male; None for another one."""
+    word = (category or "").rsplit("//", 1)[-1].lower()
+    return {"m": "male", "male": "male", "f": "female", "female": "female"}.get(word)
 
 
-def reason_words(reason: str | None) -> str:
-    """Why someone was not scored."""
-    return "no reason recorded" if reason is None else _REASONS.get(reason, reason)
-
-
-def status_words(status: str) -> str:
-    """Status of an input receipt."""
-    return _STATUSES.get(status, status)
-
-
-def flag_words(flag: str) -> str:
-    """A scope flag as a sentence; an unknown one is shown as it stands."""
-    return _FLAGS.get(flag, f"The model raised a warning that this page has no words for: {flag}")
-
-
-def _words(part: str) -> str:
-    if part.lower() in _ABBREVIATIONS:
-        return _ABBREVIATIONS[part.lower()]
-    words = part.replace("_", " ")
-    return words.lower() if words.isupper() and len(words) > 5 else words
+def lower_first(shown: str) -> str:
+    """A name within a sentence: "Smoking" -> "smoking"; "LDL cholesterol", "HbA1c" stay."""
+    word = shown.split(" ", 1)[0]
+    return word.lower() + shown[len(word) :] if word[1:].islower() else shown
 
 
 def _capital(words: str) -> str:
     return words if words.startswith("eGFR") else words[:1].upper() + words[1:]
-
-
-def _span(days: int) -> str:
-    """A window of features.yaml: 1825 -> "5 years" (365 days a year, as people write them)."""
-    if days >= 365 and days % 365 == 0:
-        return f"{days // 365}\u00a0year{'' if days == 365 else 's'}"
-    return duration(days)

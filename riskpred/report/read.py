@@ -1,10 +1,10 @@
 """Rows of one scores file: read-only, locked down, latest published run."""
 
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,6 +23,8 @@ TABLES = (
     "input_receipts",
     "explanations",
     "evidence",
+    "missing_impact",
+    "changes",
     "rejects",
     "pseudonyms",
 )
@@ -55,7 +57,11 @@ class SubjectRows:
     evidence: list[Row] = field(default_factory=list)
     receipts: list[Row] = field(default_factory=list)
     eligibility: list[Row] = field(default_factory=list)
+    missing_impact: list[Row] = field(default_factory=list)
+    changes: list[Row] = field(default_factory=list)
     rejects: list[Row] = field(default_factory=list)
+    past: list[Row] = field(default_factory=list)
+    """Risks of earlier published runs at each outcome's longest horizon, oldest first, with as_of and bundle_sha256."""
 
 
 class Scores:
@@ -130,6 +136,8 @@ class Scores:
             ("risk_scores", "risks", "subject_id, outcome, horizon_years"),
             ("explanations", "explanations", "subject_id, outcome, horizon_years, level, rank, modality, feature"),
             ("evidence", "evidence", "subject_id, kind, name, time NULLS FIRST, value"),
+            ("missing_impact", "missing_impact", "subject_id, outcome, horizon_years, rank, modality, feature"),
+            ("changes", "changes", "subject_id, outcome, horizon_years, scenario, step"),
             ("input_receipts", "receipts", "subject_id, modality"),
             ("eligibility", "eligibility", "subject_id, outcome"),
             ("rejects", "rejects", "subject_id, source, field, reason"),
@@ -137,6 +145,9 @@ class Scores:
         for table, attribute, order in wanted:
             for row in self._select(table, subjects, order):
                 getattr(found[row["subject_id"]], attribute).append(row)
+        for row in self._past(subjects):
+            found[row["subject_id"]].past.append(row)
+        self._check_risks(found)
         return found
 
     def longest_horizons(self) -> list[tuple[str, float]]:
@@ -146,30 +157,35 @@ class Scores:
         )
         return self._connection.execute(query, {"run": self.run["run_id"]}).fetchall()
 
-    def longest(self, subjects: Sequence[int]) -> Iterator[tuple[str, list[Row]]]:
-        """(pseudonym, risks at each outcome's longest horizon), highest risk first, ties by subject_id.
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """Another connection to the same file, as locked down as this one."""
+        return self._connection.cursor()
 
-        A subject without any risk comes last, with an empty list. Rows are fetched as they are needed.
-        """
+    def _past(self, subjects: Sequence[int]) -> list[Row]:
         query = f"""
-            WITH wanted AS (SELECT unnest($subjects::BIGINT[]) AS subject_id), longest AS ({_LONGEST})
-            SELECT p.pseudonym, l.outcome, l.horizon_years, l.risk, l.risk_low, l.risk_high, l.percentile,
-                   l.scope_flags, l.carried
-            FROM wanted w
-            JOIN pseudonyms p ON p.subject_id = w.subject_id AND p.run_id = $run
-            LEFT JOIN longest l ON l.subject_id = w.subject_id
-            ORDER BY max(l.risk) OVER (PARTITION BY w.subject_id) DESC NULLS LAST, w.subject_id, l.outcome
+            SELECT s.subject_id, s.outcome, s.horizon_years, s.prediction_time, s.risk, s.risk_low, s.risk_high,
+                   r.run_id, r.as_of, r.bundle_sha256
+            FROM risk_scores s JOIN runs r ON r.run_id = s.run_id
+            JOIN (SELECT DISTINCT outcome, horizon_years FROM ({_LONGEST})) l
+              ON l.outcome = s.outcome AND l.horizon_years = s.horizon_years
+            WHERE r.status = 'published' AND (r.as_of, r.finished_at) < ($as_of, $finished_at)
+              AND s.run_id <> $run AND s.subject_id IN (SELECT unnest($subjects::BIGINT[]))
+            ORDER BY s.subject_id, s.outcome, r.as_of, r.finished_at, r.run_id
         """
-        cursor = self._connection.cursor()
-        cursor.execute(query, {"run": self.run["run_id"], "subjects": list(subjects)})
+        run = {name: self.run[name] for name in ("as_of", "finished_at")} | {"run": self.run["run_id"]}
+        cursor = self._connection.execute(query, run | {"subjects": list(subjects)})
         names = [column[0] for column in cursor.description or []]
+        return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
 
-        def stream() -> Iterator[Row]:
-            while batch := cursor.fetchmany(10_000):
-                yield from (dict(zip(names, values, strict=True)) for values in batch)
-
-        for pseudonym, group in groupby(stream(), key=lambda row: str(row["pseudonym"])):
-            yield pseudonym, [row for row in group if row["outcome"] is not None]
+    def _check_risks(self, found: dict[int, SubjectRows]) -> None:
+        """Risks of other runs and of what if, which the check of the run does not see."""
+        shares = {"past": ("risk", "risk_low", "risk_high"), "missing_impact": ("risk_low", "risk_high")}
+        shares["changes"] = ("risk", "threshold")
+        for rows in found.values():
+            for attribute, columns in shares.items():
+                for row in getattr(rows, attribute):
+                    if not all(0 <= row[column] <= 1 for column in columns):  # false for NaN, too
+                        raise _not_ours(self.path, f"a risk outside 0 to 1 ({attribute})")
 
     def _ids(self, query: str) -> list[int]:
         return [row[0] for row in self._connection.execute(query, {"run": self.run["run_id"]}).fetchall()]
@@ -256,6 +272,11 @@ def _check_numbers(connection: duckdb.DuckDBPyConnection, path: Path, run_id: st
     wrong = connection.execute(query, [run_id]).fetchall()[0][0]
     if wrong:
         raise _not_ours(path, f"{wrong:,} rows of explanations whose contribution is not a number")
+
+
+def finite(number: float | None) -> float | None:
+    """A number, or None where it is none that a page can show."""
+    return number if number is not None and math.isfinite(number) else None
 
 
 def utc(moment: datetime | None) -> str | None:

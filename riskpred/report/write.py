@@ -14,12 +14,15 @@ from typing import Any
 
 from riskpred.errors import InputError, OutputError
 from riskpred.progress import Progress, Silent
-from riskpred.report.index import index_head, index_rows
+from riskpred.report.index import write_index
+from riskpred.report.language import text
+from riskpred.report.model_card import card_of, card_page, model_card
 from riskpred.report.read import Scores
-from riskpred.report.render import GENERATOR, index_page, page
+from riskpred.report.render import GENERATOR, page
 from riskpred.report.summarise import run_facts, summarise
 
-_PAGE = re.compile(r"[0-9a-f]{12}\.html")
+MODEL = "model.html"
+_PAGE = re.compile(r"([0-9a-f]{12}|index(-[a-z0-9-]+)?|model)\.html")
 STAGING = ".riskpred-report-"
 """Starts the name of the folder in which a report is being made."""
 _LOCK = ".lock"
@@ -46,6 +49,7 @@ def write_report(
     top: int | None = None,
     progress: Progress | None = None,
     each: Callable[[dict[str, Any]], None] | None = None,
+    lang: str = "en",
 ) -> Report:
     """Make a page per subject and an index from the latest published run of `scores`.
 
@@ -56,6 +60,7 @@ def write_report(
         subject: this one alone; a subject that was considered but not scored gets a page that says why.
         top: the N of highest percentile. Neither: all with feature reasons, or everyone scored if nobody has any.
         each: called with every page's dict, in the order of the pages.
+        lang: one of language.LANGUAGES.
 
     Raises:
         InputError: `scores` is missing, locked, not ours, or `subject` is not in the run.
@@ -66,7 +71,7 @@ def write_report(
         subjects, chosen = _choose(opened, subject, top)
         with _staging(into) as staging:
             try:
-                written = list(_render(opened, subjects, chosen, staging, progress, each))
+                written = list(_render(opened, subjects, chosen, staging, progress, each, lang))
             except OSError as error:
                 raise not_writable(into, error) from None
             _publish(staging, into, written)
@@ -81,14 +86,14 @@ def _choose(scores: Scores, subject: int | None, top: int | None) -> tuple[list[
                 wanted="a subject_id of its table `eligibility`",
                 do="look the person up in `eligibility`, or score a warehouse that holds them",
             )
-        return [subject], "This report was made for one person."
+        return [subject], text("This report was made for one person.")
     if top is not None:
         found = scores.top(top)
-        return found, f"These are the {len(found):,} people of highest percentile at the longest time span."
+        return found, text("These are the people of highest percentile at the longest time span.")
     explained = scores.explained()
     if explained:
-        return explained, "These are the people whose reasons were computed fact by fact."
-    return scores.scored(), "These are all people who were scored."
+        return explained, text("These are the people whose reasons were computed fact by fact.")
+    return scores.scored(), text("These are all people who were scored.")
 
 
 def _render(
@@ -98,21 +103,22 @@ def _render(
     staging: Path,
     progress: Progress,
     each: Callable[[dict[str, Any]], None] | None,
+    lang: str,
 ) -> Iterator[str]:
     """Write every page and the index into `staging`; yields the file names, the index last."""
     for first in range(0, len(subjects), _AT_ONCE):
         for rows in scores.rows(subjects[first : first + _AT_ONCE]).values():
             summary = summarise(scores.run, rows)
             name = f"{summary['pseudonym']}.html"
-            (staging / name).write_text(page(summary), encoding="utf-8")
+            (staging / name).write_text(page(summary, lang), encoding="utf-8")
             if each:
                 each(summary)
             yield name
         progress.step("pages", min(first + _AT_ONCE, len(subjects)), len(subjects))
-    head = index_head(scores, subjects, chosen)
-    with (staging / "index.html").open("w", encoding="utf-8") as stream:
-        stream.writelines(index_page(head, index_rows(scores, subjects, head)))
-    yield "index.html"
+    shown = model_card(scores.run, lang)
+    (staging / MODEL).write_text(card_page(shown, card_of(scores.run), lang, index=True), encoding="utf-8")
+    yield MODEL
+    yield from write_index(scores, subjects, chosen, staging, lang)
 
 
 @contextmanager

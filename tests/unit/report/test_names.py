@@ -1,6 +1,10 @@
 import pytest
 
-from riskpred.report import names
+from riskpred.report.language import language
+from riskpred.report.names import Names, feature_code
+from riskpred.report.words import Words
+
+names = Names(Words(language("en")))
 
 
 @pytest.mark.parametrize(
@@ -23,7 +27,7 @@ from riskpred.report import names
     ],
 )
 def test_feature_names(feature: str, shown: str) -> None:
-    assert names.feature_name(feature).replace("\u00a0", " ") == shown
+    assert names.feature(feature).replace("\u00a0", " ") == shown
 
 
 @pytest.mark.parametrize(
@@ -50,12 +54,12 @@ def test_facts_in_words(feature: str, value: float | None, text: str | None, uni
 
 
 def test_what_has_no_words_is_shown_as_it_stands() -> None:
-    assert names.reason_words("a new reason") == "a new reason"
-    assert "a_new_flag" in names.flag_words("a_new_flag")
-    assert names.status_words("odd") == "odd"
+    assert names.reason("a new reason") == "a new reason"
+    assert "a_new_flag" in names.flag("a_new_flag")
+    assert names.status("odd") == "odd"
     assert names.outcome_name("mental_health") == "Mental health"
 
 
 def test_code_of_a_feature() -> None:
-    assert names.feature_code("LAB//HDL:last:1825d") == "LAB//HDL"
-    assert names.feature_code("LAB//HDL") == "LAB//HDL"
+    assert feature_code("LAB//HDL:last:1825d") == "LAB//HDL"
+    assert feature_code("LAB//HDL") == "LAB//HDL"

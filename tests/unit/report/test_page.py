@@ -9,6 +9,7 @@ import duckdb
 import pytest
 
 from riskpred.report import render
+from riskpred.report.about import card_rows
 from riskpred.report.read import Scores
 from riskpred.report.summarise import summarise
 
@@ -179,7 +180,7 @@ def test_hostile_text_changes_nothing_but_itself(
 
 def test_no_undefined_name_renders_as_nothing() -> None:
     with pytest.raises(Exception, match="undefined"):
-        render._environment().from_string("{{ nothing_of_the_kind }}").render()
+        render.environment("en").from_string("{{ nothing_of_the_kind }}").render()
 
 
 @pytest.mark.parametrize(
@@ -197,4 +198,4 @@ def test_no_undefined_name_renders_as_nothing() -> None:
     ],
 )
 def test_a_model_card_shows_what_it_knows(card: dict[str, Any], rows: list[tuple[str, str]]) -> None:
-    assert render.card_rows(card) == rows
+    assert card_rows(card, render.named("en", card)) == rows

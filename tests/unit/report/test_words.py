@@ -1,7 +1,9 @@
 import pytest
 
-from riskpred.report import words
+from riskpred.report.language import language
+from riskpred.report.words import Words
 
+words = Words(language("en"))
 SPACE = "\u00a0"
 
 
