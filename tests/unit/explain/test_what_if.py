@@ -179,6 +179,42 @@ def test_scenarios_suffice_or_are_everything(bundle: Bundle, base: Judged) -> No
     assert reached, "somebody's risk falls below the threshold"
 
 
+def test_values_are_whole_and_reach_their_limit(bundle: Bundle) -> None:
+    from riskpred.explain.what_if import _move
+
+    words = bundle.config.words.codes["SBP"]
+    move = _move(bundle, "SBP", words, 160.0, None)
+    assert move is not None
+    goal = max(LIMIT_SBP, bundle.ranges.of("everyone", "SBP").p05)  # type: ignore[union-attr]
+    assert move.to[1.0] == goal
+    assert list(move.to.values()) == sorted(move.to.values(), reverse=True)
+    assert all(value == round(value) for value in move.to.values() if isinstance(value, float))
+    assert _move(bundle, "SBP", words, goal, None) is None
+
+
+def test_what_follows_from_a_change_is_changed_with_it(bundle: Bundle, base: Judged) -> None:
+    """Who lowers their pressure here lowers their heart rate, too: the risk is that of both, told as one change."""
+    from riskpred.explain.edited import Edit, EditedRecords, Variant
+    from riskpred.explain.what_if import _moves, _variant
+
+    codes = bundle.config.words.codes
+    improve = codes["SBP"].improve
+    assert improve is not None
+    follows = codes["SBP"].model_copy(
+        update={"improve": improve.model_copy(update={"also": {"HR": 55.0, "NONE": 1.0}})}
+    )
+    assert base.batch is not None
+    assert base.cohort is not None
+    records = EditedRecords(bundle, base.chunk, base.cohort, base.batch)
+    with_rate = [row for row in range(len(base.batch)) if records.latest(row, "HR")]
+    row = next(row for row in with_rate if _moves(bundle, records, row, {"SBP": codes["SBP"]}))
+    (move,) = _moves(bundle, records, row, {"SBP": follows})
+    assert move.also == (Edit("HR", 55.0),), "only what is recorded follows"
+    both = _variant(row, [(move, 1.0)])
+    assert both == Variant(row, (Edit("HR", 55.0), Edit("SBP", move.to[1.0])))
+    assert _variant(row, [(move, 0.5)]) == Variant(row, (Edit("SBP", move.to[0.5]),))
+
+
 def test_a_study_s_own_threshold_goes_before_the_reference_risk(bundle: Bundle, base: Judged) -> None:
     outcomes = bundle.config.outcomes
     named = {name: one.model_copy(update={"threshold": 0.999}) for name, one in outcomes.outcomes.items()}
