@@ -70,11 +70,13 @@ class Improve(Strict):
 
     towards: of numbers, not beyond the unit's `limit`.   values: of categories, each with the one it may become.
     most_share: a number moves by at most this share of what it is.
+    also: numbers of other codes that follow at once, where they are recorded (who stops smoking smokes no cigarettes).
     """
 
     towards: Literal["lower", "higher"] | None = None
     values: dict[str, str] = Field(default_factory=dict)
     most_share: float | None = Field(None, gt=0, lt=1)
+    also: dict[str, float] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _some(self) -> "Improve":

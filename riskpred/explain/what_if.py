@@ -10,14 +10,14 @@ and horizon are kept where they lie more than half a risk point apart.
 **Changes**: at each outcome's longest horizon, of what the study's words call modifiable. A value moves in eighths of
 the way towards its goal: the improvement's limit, no further than the 5th or 95th percentile of training and no more
 than the share of itself that the words allow. Scenarios, the least first: the one change, then the two changes (in
-quarters of the way) that suffice, the shortest ways first; last, everything that lowers the risk at its goal, whether
-or not that suffices. A code that lowers the risk by less than a twentieth of a point is left alone. Where the risk is
-below the threshold already there is no row.
+quarters of the way) that suffice, and only together, the shortest ways first; last, everything that lowers the risk at
+its goal, whether or not that suffices. A code that lowers the risk by less than a twentieth of a point is left alone.
+Where the risk is below the threshold already there is no row.
 """
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Final
 
@@ -126,15 +126,18 @@ def _missing(bundle: "Bundle", records: EditedRecords, batch: FeatureBatch, want
 class Move:
     """How a person's measurement of a modifiable code may move. to: fraction of the way -> value, 1 = the goal.
 
-    A category has one way to go, of fraction 1.
+    A category, and what is yes or no, has one way to go, of fraction 1.
+    also: what follows at once of other codes, when the goal is reached.
     """
 
     code: str
     value: float | str
     to: dict[float, float | str]
+    also: tuple[Edit, ...] = ()
 
-    def edit(self, fraction: float) -> Edit:
-        return Edit(self.code, self.to[fraction])
+    def covers(self, other: "Move") -> bool:
+        """Whether the other's value follows from this one."""
+        return any(edit.code == other.code for edit in self.also)
 
     def fractions(self, among: Iterable[float]) -> list[float]:
         return [fraction for fraction in among if fraction in self.to]
@@ -225,15 +228,18 @@ class _Case:
 
     @property
     def all_of_it(self) -> Scenario:
-        return Scenario(tuple((move, 1.0) for move in self.moves))
+        return Scenario(
+            tuple((move, 1.0) for move in self.moves if not any(other.covers(move) for other in self.moves))
+        )
 
     @property
     def _pairs(self) -> list[tuple[Move, Move]]:
-        return list(combinations(self.moves[:_PAIRED], 2))
+        pairs = combinations(self.moves[:_PAIRED], 2)
+        return [(one, two) for one, two in pairs if not one.covers(two) and not two.covers(one)]
 
     def first_questions(self, asker: _Asker) -> list[Variant]:
         """Everything step by step; pairs at their goals; the ways of single changes that suffice at their goal."""
-        asked = [self.all_of_it.upto(self.row, step) for step in range(len(self.moves))]
+        asked = [self.all_of_it.upto(self.row, step) for step in range(len(self.all_of_it.steps))]
         asked += [_variant(self.row, [(one, 1.0), (two, 1.0)]) for one, two in self._pairs]
         for move in self.moves:
             if self._suffices(asker, [(move, 1.0)]):
@@ -241,13 +247,16 @@ class _Case:
         return asked
 
     def second_questions(self, asker: _Asker) -> list[Variant]:
-        """The ways of pairs that suffice at their goals, and of their first changes alone."""
+        """The ways of pairs that suffice at their goals, and of each of the two alone."""
         asked = []
         for one, two in self._pairs:
             if self._suffices(asker, [(one, 1.0), (two, 1.0)]):
-                for f in one.fractions(_QUARTERS):
-                    asked.append(_variant(self.row, [(one, f)]))
-                    asked += [_variant(self.row, [(one, f), (two, g)]) for g in two.fractions(_QUARTERS)]
+                asked += [_variant(self.row, [(move, f)]) for move in (one, two) for f in move.fractions(_QUARTERS)]
+                asked += [
+                    _variant(self.row, [(one, f), (two, g)])
+                    for f in one.fractions(_QUARTERS)
+                    for g in two.fractions(_QUARTERS)
+                ]
         return asked
 
     def scenarios(self, asker: _Asker) -> list[Scenario]:
@@ -266,6 +275,8 @@ class _Case:
             for f in one.fractions(_QUARTERS)
             for g in two.fractions(_QUARTERS)
             if self._suffices(asker, [(one, f), (two, g)])
+            and not self._suffices(asker, [(one, f)])
+            and not self._suffices(asker, [(two, g)])
         ]
         found: list[Scenario] = []
         for ways in (single, double):
@@ -296,7 +307,9 @@ def _moves(bundle: "Bundle", records: EditedRecords, row: int, modifiable: dict[
         latest = records.latest(row, code)
         move = None if latest is None else _move(bundle, code, words, *latest)
         if move is not None:
-            found.append(move)
+            assert words.improve is not None
+            also = [Edit(other, to) for other, to in words.improve.also.items() if records.latest(row, other)]
+            found.append(replace(move, also=tuple(also)))
     return found
 
 
@@ -325,7 +338,7 @@ def _move(bundle: "Bundle", code: str, words: CodeWords, value: float, text: str
     for fraction in _EIGHTHS:
         exact = value + fraction * (goal - value)
         # Rounded towards what it is, so that no value lies beyond its goal.
-        rounded = _decimal(round((math.ceil if sign < 0 else math.floor)(exact / step - sign * 1e-9) * step, 10))
+        rounded = _decimal(round((math.ceil if sign < 0 else math.floor)(exact / step + sign * 1e-9) * step, 10))
         if sign * (rounded - value) > 0:
             to[fraction] = rounded
     return Move(code, value, to) if 1.0 in to else None
@@ -347,8 +360,10 @@ def _longest(bundle: "Bundle", wanted: NDArray[np.bool_]) -> list[int]:
 
 
 def _variant(row: int, steps: Sequence[tuple[Move, float]]) -> Variant:
-    """The same changes in any order are one variant."""
-    return Variant(row, tuple(sorted((move.edit(f) for move, f in steps), key=lambda edit: edit.code)))
+    """The same changes in any order are one variant; what follows from a change goes before what was chosen."""
+    edits = {move.code: Edit(move.code, move.to[fraction]) for move, fraction in steps}
+    edits |= {edit.code: edit for move, fraction in steps if fraction == 1 for edit in move.also}
+    return Variant(row, tuple(edits[code] for code in sorted(edits)))
 
 
 def _decimal(value: float) -> float:

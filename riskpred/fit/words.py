@@ -10,8 +10,8 @@ def card_words(words: StudyWords, plan: FeaturePlan) -> dict[str, Any]:
     """Entries of the card, both languages each.
 
     words: code or built-in feature, as the plan writes it -> name, unit, unit_display, range, direction, group,
-        modifiable; values (names of categories) where it has some; improve (towards, values, limit, most_share) where
-        it is modifiable. Keys that say nothing are left out, apart from unit and group (null). A feature is called by
+        modifiable; values (names of categories) where it has some; improve (towards, values, also, limit, most_share)
+        where it is modifiable. Keys that say nothing are left out, apart from unit and group (null). A feature is called by
         its code: `LAB//LDL` has the words of `LAB//LDL:mean:730d`.
     groups: group -> name.   outcome_words: outcome -> display.   unit_displays: unit -> how people write it.
     """
@@ -56,7 +56,8 @@ def _entry(one: CodeWords, unit: str | None, words: StudyWords) -> dict[str, Any
         entry["values"] = {value: both.model_dump() for value, both in one.values.items()}
     if one.improve is not None:
         limit = None if here is None else here.limit
-        entry["improve"] = {**one.improve.model_dump(exclude_none=True), **({} if limit is None else {"limit": limit})}
+        given = {key: value for key, value in one.improve.model_dump().items() if value not in (None, {})}
+        entry["improve"] = given if limit is None else {**given, "limit": limit}
     return entry
 
 

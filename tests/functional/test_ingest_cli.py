@@ -1,6 +1,7 @@
 """`riskpred studies`, `ingest` and `check` as a person runs them: what they say, their exit codes, what they leave."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import duckdb
 import pytest
 
 from riskpred.cli import main
+from riskpred.config.study import study_folder
 
 STUDY = """
 study: small
@@ -242,6 +244,17 @@ def test_check_says_what_a_model_would_miss(place: Place, capsys: pytest.Capture
     assert missed["rows"] == 0
     assert main(["check", str(place.into), "--study", "nafld"]) == 0
     assert "LAB//HDL, VITAL//SBP  (required: `fit` and `score` refuse this warehouse)" in capsys.readouterr().out
+    assert missed["without_words"] == []
+
+
+def test_check_lists_codes_without_words(place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert place.ingest() == 0
+    study = tmp_path / "mine"
+    shutil.copytree(study_folder("nafld"), study)
+    features = study / "features.yaml"
+    features.write_text(features.read_text().replace("[VITAL//WEIGHT,", "[MINE//X, VITAL//WEIGHT,"))
+    assert main(["check", str(place.into), "--study", str(study)]) == 0
+    assert "words for MINE//X  (words.yaml: reports make names from these codes)" in capsys.readouterr().out
 
 
 def test_studies_lists_every_packaged_study(capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,7 +30,7 @@ def test_range_display_and_limit_are_those_of_the_plan_s_unit() -> None:
         "group": "lipids",
         "modifiable": True,
         "range": {"low": None, "high": 3.4},
-        "improve": {"towards": "lower", "values": {}, "limit": 1.4},
+        "improve": {"towards": "lower", "limit": 1.4},
     }
     assert words["LAB//CREATININE"]["range"]["female"] == {"low": 45.0, "high": 84.0}
     assert words["LAB//CREATININE"]["unit_display"]["en"] == "µmol/L"
