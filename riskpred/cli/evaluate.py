@@ -1,10 +1,19 @@
 """The verb `evaluate`: what a bundle is worth on people it never saw, beside its peer and any other model."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+
+if TYPE_CHECKING:
+    from riskpred.evaluate.metrics import Metric
+
+NO_INPUTS: Final = (
+    "whether the reasons are true was not asked: a bundle keeps no inputs of its own predictions, only a split of the "
+    "warehouse has them"
+)
 
 
 def evaluate(
@@ -48,18 +57,28 @@ def evaluate(
     modalities: Annotated[
         bool, typer.Option("--modalities", help="Also each modality alone (always done with --truth).")
     ] = False,
+    faithfulness: Annotated[
+        int | None,
+        typer.Option(
+            help="Rows on whose reasons it is asked whether they are true of the model; 0 = none. [default: 200]",
+            min=0,
+            metavar="N",
+        ),
+    ] = None,
     image_root: Annotated[Path | None, typer.Option(help="Folder of the image files.", metavar="DIR")] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and of the simulated floor.", metavar="N")] = 1,
     as_json: Annotated[
         bool,
         typer.Option(
             "--json",
-            help='Print {"metrics": [...]}, unrounded, on stdout; also "site": {...} on another site, and "notes" and '
-            '"left_out" (by outcome and reason) beside another model.',
+            help='Print {"metrics": [...]}, unrounded, on stdout; also "reasons": {...} (rejected or not, rows, '
+            'seconds), "site": {...} on another site, and "notes" and "left_out" (by outcome and reason) beside '
+            "another model.",
         ),
     ] = False,
 ) -> None:
-    """Discrimination, accuracy and calibration with 90 % intervals, by outcome, horizon and what was there.
+    """Discrimination, accuracy and calibration with 90 % intervals, by outcome, horizon and what was there; and whether
+    the reasons are true.
 
     Refuses a split that holds people the bundle, or a bundle it is compared with, was trained on (exit 12). Keeps its
     figures in BUNDLE/evaluation.json, by which `riskpred score` judges whether the bundle may publish risks.
@@ -72,9 +91,13 @@ def evaluate(
     from riskpred.evaluate.in_place import refuse_place
     from riskpred.evaluate.page import page, write_page
     from riskpred.evaluate.predictions import refuse_other_table, write_predictions
+    from riskpred.evaluate.reasons import SAMPLED, check_reasons, reason_metrics, sampled
+    from riskpred.evaluate.reasons import text_of as reasons_text
+    from riskpred.evaluate.reasons import view as reasons_view
     from riskpred.evaluate.record import record
     from riskpred.evaluate.summary import summarise, text_table
     from riskpred.evaluate.transport import compare_site, is_external, text_of, view
+    from riskpred.evaluate.true_reasons import true_reasons
     from riskpred.evaluate.truth import with_truth
     from riskpred.fit.recalibrate_site import trial
     from riskpred.model.bundle import load_bundle
@@ -97,19 +120,34 @@ def evaluate(
             if external or (is_external(model, opened) and not kept):
                 site = compare_site(model, evaluated, opened, seed, progress)
                 site["recalibration"] = trial(model, evaluated, opened, seed, progress)
+            asked = SAMPLED if faithfulness is None else faithfulness
+            batch = sampled(model, opened, gathered, asked, seed) if asked else None
         if truth is not None:
             evaluated = with_truth(evaluated, truth)
         judged, rows = measured(evaluated, seed=seed, progress=progress)
+        reasons: dict[str, Any] | None = None
+        told: list[Metric] = []
+        if batch is not None:
+            checked, own = check_reasons(model, batch, seed, progress)
+            truths, lacking = true_reasons(model, batch, own, truth.parent) if truth is not None else ([], [])
+            told = reason_metrics(gathered, checked, truths, seed)
+            reasons = reasons_view(checked, told, gathered, lacking)
+        elif asked:
+            evaluated = replace(evaluated, notes=(*evaluated.notes, NO_INPUTS))
+            judged = replace(judged, notes=(*judged.notes, NO_INPUTS))
     typer.echo(record(model, gathered, rows, here, seed), err=True)
     if predictions is not None:
         write_predictions(evaluated, predictions)
-    extra = {"site": view(site)} if site else {}
+    extra: dict[str, Any] = ({"site": view(site)} if site else {}) | ({"reasons": reasons} if reasons else {})
     if into is not None:
         write_page(page(judged, rows, extra=extra), into)
     if as_json:
-        done: dict[str, Any] = {"metrics": rows} | ({"site": site} if site else {})
+        done: dict[str, Any] = {"metrics": [*rows, *told]} | ({"site": site} if site else {})
+        if reasons:
+            done["reasons"] = {key: reasons[key] for key in ("rows", "seconds", "rejected", "lacking")}
         done |= {"notes": evaluated.notes, "left_out": evaluated.left_out} if against else {}
         typer.echo(json.dumps(done, ensure_ascii=False, allow_nan=False))
         return
     above, below = text_of(extra["site"]) if site else ("", "")
-    typer.echo("\n\n".join(part for part in (above, text_table(summarise(judged, rows)), below) if part))
+    parts = (above, text_table(summarise(judged, rows)), reasons_text(reasons) if reasons else "", below)
+    typer.echo("\n\n".join(part for part in parts if part))

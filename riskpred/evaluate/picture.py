@@ -167,6 +167,36 @@ def _decision(people: People, risks: Mapping[str, Floats], h: int, draws: int, s
     }
 
 
+def curve_picture(title: str, better: str, curves: Mapping[str, Floats]) -> dict[str, Any]:
+    """Mean distance from a person's own risk as features go or come back, one line a model.
+
+    Keys: title, better, curves (model, points), ticks_x, ticks_y (at, text), text that says it.
+    Shape: curves: model -> (B, points).
+    """
+    means = {model: curve.mean(axis=0) for model, curve in curves.items()}
+    top = max(float(mean.max()) for mean in means.values()) or 1.0
+    share = np.linspace(0.0, 1.0, len(next(iter(means.values()))))
+
+    def points(mean: Floats) -> str:
+        return " ".join(
+            f"{round(SIZE * x, 1)},{round(SIZE * (1 - y / top), 1)}" for x, y in zip(share, mean, strict=True)
+        )
+
+    half = len(share) // 2
+    return {
+        "title": title,
+        "better": better,
+        "curves": [{"model": model, "points": points(mean)} for model, mean in means.items()],
+        "ticks_x": [{"at": round(SIZE * part, 1), "text": f"{100 * part:g} %"} for part in (0.0, 0.5, 1.0)],
+        "ticks_y": [
+            {"at": round(SIZE * (1 - part), 1), "text": f"{top * part:.2g}" if part else "0"}
+            for part in (0.0, 0.5, 1.0)
+        ],
+        "text": "At half of the features, in risk points: "
+        + "; ".join(f"{model} {mean[half]:.2f}" for model, mean in means.items()),
+    }
+
+
 def _clipped(
     thresholds: Floats, values: Sequence[float], limit: float, top: float, bottom: float
 ) -> list[tuple[float, float]]:

@@ -78,7 +78,7 @@ def summarise(evaluated: Evaluated, rows: Sequence[Metric], extra: Mapping[str, 
 
     The JSON output holds the same numbers unrounded, as rows.
 
-    Args: extra: further entries, such as "site" (None without one).
+    Args: extra: further entries, such as "site" and "reasons" (None without one).
     """
     outcomes = []
     for outcome in dict.fromkeys(name for name, _ in evaluated.targets):
@@ -117,6 +117,7 @@ def summarise(evaluated: Evaluated, rows: Sequence[Metric], extra: Mapping[str, 
         "outcomes": outcomes,
         "definitions": [list(entry) for entry in DEFINITIONS],
         "site": None,
+        "reasons": None,
         **(extra or {}),
     }
 

@@ -57,16 +57,18 @@ def captum_contributions(people: People, targets: Sequence[int], method: str, se
             some = people.take(rows.numpy())
             worth, here = worth_of(some, name, targets), torch.arange(len(rows))
             inputs, start = some.inputs[name], some.start[name]
-            moved = inputs.values - start
+            moved = (inputs.values - start).requires_grad_()
             found[name] = []
             for t in range(len(targets)):
                 module = _Moved(people.model, worth, inputs, start, t)
                 if method == DEEP_LIFT:
-                    said = DeepLift(module).attribute(moved, torch.zeros_like(moved), additional_forward_args=(here,))
+                    said = DeepLift(module).attribute(
+                        moved, torch.zeros_like(moved, requires_grad=False), additional_forward_args=(here,)
+                    )
                 else:
                     assert method == GRADIENT_SHAP, method
                     said = GradientShap(module).attribute(
-                        moved, torch.zeros_like(moved[:1]), additional_forward_args=(here,)
+                        moved, torch.zeros_like(moved[:1], requires_grad=False), additional_forward_args=(here,)
                     )
                 found[name].append(said.detach().double())
     return by_player(people, {name: torch.stack(each, dim=1) for name, each in found.items()}, len(targets))

@@ -71,7 +71,7 @@ def curves(asked: Asked, order: NDArray[np.int64], target: int) -> Curves:
     end = np.cumsum([len(one) for one in steps])
     subject = np.repeat(np.arange(len(steps)), [len(one) for one in steps])
     gone = rank[subject] < np.concatenate(steps)[:, None]
-    removed, restored = (asked.risks(subject, kept)[:, target] for kept in (~gone, gone))
+    removed, restored = (asked.risks(subject, kept)[:, target] for kept in (~gone, gone | ~movable[subject]))
     own = removed[end - [len(one) for one in steps]]
     drawn = Curves(np.empty((len(steps), GRID)), np.empty((len(steps), GRID)))
     for row, taken in enumerate(steps):

@@ -4,6 +4,7 @@ It asks the same question of the same function: W of a modality (what its Shaple
 attribution baseline, one person at a time, all targets at once.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,7 +19,9 @@ LONG_RUN: Final = 25
 
 def permutation_shapley(people: People, targets: Sequence[int], permutations: int = LONG_RUN, seed: int = 1) -> Floats:
     """What shap says each player adds within its modality. Shape: (B, T, F) risk points."""
-    import shap
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)  # of matplotlib, by the plots that shap brings along
+        import shap
 
     asked, players = Asked(people), people.players
     found = np.zeros((len(people), len(targets), len(players)))

@@ -12,4 +12,7 @@ def few_draws() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("riskpred.evaluate.intervals.RESAMPLES", 20)
         patch.setattr("riskpred.evaluate.intervals._FEWEST", 20)
+        # Reasons of few people: how they are judged is asked in tests/unit/evaluate and tests/unit/explain.
+        for name, people in (("SAMPLED", 24), ("STABLE", 8), ("PERMUTED", 2), ("PERMUTATIONS", 2)):
+            patch.setattr(f"riskpred.evaluate.reasons.{name}", people)
         yield

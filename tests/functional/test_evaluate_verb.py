@@ -12,11 +12,14 @@ import pytest
 
 from riskpred.cli import main
 from riskpred.evaluate.gather import CROSS_VALIDATION, EVERYONE, OUT_OF_FOLD, gather
+from riskpred.evaluate.reasons import AGREEMENTS, AREAS
 from riskpred.model.bundle import load_bundle
 from riskpred.model.predictions import joined
 from riskpred.records.warehouse import Warehouse
 
 pytestmark = pytest.mark.usefixtures("few_draws")
+
+REASONS = (*AREAS, *AGREEMENTS)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +54,8 @@ def test_every_target_and_model_has_its_rows(printed):
     rows, _ = printed
     targets = {(row["outcome"], row["horizon_years"]) for row in rows}
     assert targets == {(name, h) for name in ("stroke", "tumour") for h in (1.0, 3.0)} | {("low_mood", 0.0)}
-    models = {row["model"] for row in rows if row["outcome"] == "stroke" and " - " not in row["model"]}
+    judged = [row for row in rows if row["metric"] not in REASONS]
+    models = {row["model"] for row in judged if row["outcome"] == "stroke" and " - " not in row["model"]}
     alone = {f"riskpred:{name} only" for name in ("tabular", "series", "image")}
     assert models == {"riskpred", "spline_cox", "treat all", "treat none"} | alone
     assert {row["split"] for row in rows} == {EVERYONE}
@@ -64,6 +68,29 @@ def test_every_target_and_model_has_its_rows(printed):
 def test_the_page_shows_every_outcome(printed):
     for name in ("Stroke", "Tumour", "Low mood"):
         assert f"<h2>{name}</h2>" in printed[1]
+
+
+def test_reasons_are_judged_beside_chance_the_value_and_captum(printed):
+    rows, page = printed
+    asked = {(name, 3.0) for name in ("stroke", "tumour")} | {("low_mood", 0.0)}
+    told = [row for row in rows if row["metric"] in REASONS]
+    assert {(row["outcome"], row["horizon_years"]) for row in told} == asked
+    others = {"random", "value", "captum_deep_lift", "captum_gradient_shap"}
+    for metric in AREAS:
+        models = {row["model"] for row in told if row["metric"] == metric}
+        assert models == {"riskpred", *others, *(f"riskpred - {name}" for name in others)}
+        assert all(row["low"] <= row["value"] <= row["high"] for row in told if row["metric"] == metric)
+    assert {row["metric"] for row in told if row["model"] == "riskpred"} == set(REASONS)
+    assert "Whether the reasons are true of the model" in page
+    assert page.count("data-test-order=") == 3 * (1 + len(others))
+    assert "data-test-rejected" not in page
+
+
+def test_reasons_are_not_asked_where_they_are_not_wanted_or_have_no_inputs(tiny, capsys):
+    assert main(["evaluate", str(tiny.bundle), str(tiny.warehouse), "--faithfulness", "0"]) == 0
+    assert "reasons are true" not in capsys.readouterr().out
+    assert main(["evaluate", str(tiny.bundle), str(tiny.warehouse), "--split", OUT_OF_FOLD]) == 0
+    assert "whether the reasons are true was not asked: a bundle keeps no inputs" in capsys.readouterr().out
 
 
 def test_the_text_goes_to_stdout_and_progress_to_stderr(tiny, capsys):
@@ -159,6 +186,7 @@ def test_true_risks_are_compared_where_there_are_some(tiny, tmp_path):
     assert main(["evaluate", str(tiny.bundle), str(tiny.warehouse), "--truth", str(tmp_path / "none.parquet")]) == 11
     table = run_json(tiny.bundle, tiny.warehouse, "--truth", tmp_path / "truth.parquet")
     assert "truth" in {row["model"] for row in table}
+    assert not {"truth_modality", "pointing_game"} & {row["metric"] for row in table}, "no such files beside it"
 
 
 def test_help_has_an_example(capsys):
