@@ -59,7 +59,7 @@ def _trained_on(entry: object, displays: object, names: Names) -> str | None:
             display = displays.get(outcome) if isinstance(displays, dict) else None
             named = names.outcome({"outcome": outcome, "display": display})
             parts.append(say("%(outcome)s in %(n)s of them", outcome=named, n=names.words.integer(counts["events"])))
-    return "; ".join(parts) or None
+    return names.words.say("; ").join(parts) or None
 
 
 def _whole(entry: object) -> bool:
@@ -80,5 +80,5 @@ def _text(entry: object, names: Names, between: str = ", ") -> str | None:
         return between.join(shown for item in entry if (shown := _text(item, names))) or None
     if isinstance(entry, dict):
         said = ((names.outcome_name(str(key)), _text(item, names)) for key, item in entry.items())
-        return "; ".join(f"{key}: {shown}" for key, shown in said if shown) or None
+        return names.words.say("; ").join(f"{key}: {shown}" for key, shown in said if shown) or None
     return None

@@ -226,7 +226,7 @@ class Names:
         if low is None:
             return self.say("usual up to %(high)s", high=high)
         if high is None:
-            return self.say("usual from %(low)s", low=low)
+            return self.say("usual at least %(low)s", low=low)
         return self.say("usual range %(low)s–%(high)s", low=low, high=high)
 
     def direction(self, feature: str, side: str) -> str:

@@ -11,9 +11,9 @@ from riskpred.report.names import feature_parts
 from riskpred.report.read import Row, finite, utc
 from riskpred.report.wordbook import WordBook
 
-SHOWN_GROUPS = 5
+SHOWN_GROUPS = 4
 """Groups of facts shown one by one, for and against, per outcome; the rest is summed in a row of its own."""
-SHOWN_MEMBERS = 3
+SHOWN_MEMBERS = 2
 """Facts shown of one group, likewise."""
 SHOWN_MISSING = 3
 SHOWN_SCENARIOS = 2

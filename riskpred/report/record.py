@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
+from riskpred.report.language import text
 from riskpred.report.names import feature_code
 from riskpred.report.read import Row, finite, utc
 from riskpred.report.wordbook import WordBook
@@ -16,7 +17,9 @@ SHOWN_MOMENTS = 3
 """Moments marked in one series; all that are stored are in the dict."""
 LARGEST_PICTURE = 65536
 _PNG = b"\x89PNG\r\n\x1a\n"
-_UNREADABLE = "the outline could not be read"
+_UNREADABLE = text("the outline could not be read")
+_NO_PICTURE = text("no picture of at most 64 KiB was stored")
+_NOT_PNG = text("not a PNG picture")
 _MEASURES = ("row", "col", "area_px", "longest_diameter_px", "x_mm", "y_mm", "area_mm2", "longest_diameter_mm")
 
 
@@ -101,12 +104,12 @@ def _image(row: Row, region_rows: Sequence[Row]) -> dict[str, Any]:
     shown |= {"height": 0, "spacing_mm": None, "regions": [], "outcomes": [], "problem": None}
     picture = row["picture"]
     if not picture:
-        return shown | {"problem": "no picture of at most 64 KiB was stored"}
+        return shown | {"problem": _NO_PICTURE}
     if len(picture) > LARGEST_PICTURE or not picture.startswith(_PNG) or len(picture) < 24:
-        return shown | {"problem": "not a PNG picture"}
+        return shown | {"problem": _NOT_PNG}
     width, height = struct.unpack(">II", picture[16:24])
     if not (0 < width <= 8192 and 0 < height <= 8192):
-        return shown | {"problem": "not a PNG picture"}
+        return shown | {"problem": _NOT_PNG}
     note = _json(row["note"])
     regions, problem = _regions(row["outline"], note)
     for region in regions:

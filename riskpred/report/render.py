@@ -70,6 +70,8 @@ def environment(lang: str) -> jinja2.Environment:
         "lang": words.language.tag,
         "generator": f"{GENERATOR} {__version__}",
     }
+    made.globals |= {"sep": words.say("; "), "stop": words.say("."), "comma": words.say(", ")}
+    made.globals |= {"left": words.say(" ("), "right": words.say(")")}
     made.filters |= {
         "axis": _axis,
         "clip": clip,

@@ -1,7 +1,7 @@
 """A small scores file with believable rows of simulated people, made from schemas/ alone (no model, no night).
 
-Three outcomes, four horizons, three modalities, two runs; feature reasons and evidence for the first `explained`
-people of the latest run; contributions sum to risk - reference_risk at both levels.
+Three outcomes, four horizons, three modalities, two runs; feature, moment and region reasons, evidence and a published
+equation for the first `explained` people of the latest run; contributions sum to risk - reference_risk at every level.
 """
 
 import hashlib
@@ -24,6 +24,37 @@ HORIZONS = (1.0, 3.0, 5.0, 10.0)
 LABS = {"LAB//HDL": ("mmol/L", 1.3), "LAB//LDL": ("mmol/L", 3.4), "LAB//HBA1C": ("mmol/mol", 41.0)}
 VITALS = {"VITAL//SBP": ("mmHg", 138.0), "VITAL//HR": ("/min", 72.0)}
 RUNS = (("run-of-20-november", datetime(2026, 11, 20)), ("run-of-21-november", datetime(2026, 11, 21)))
+WORDS = {
+    "age_years": {"name": {"en": "Age", "zh": "年龄"}, "unit": "years", "unit_display": {"en": "years", "zh": "岁"},
+                  "group": "person"},
+    "GENDER//*": {"name": {"en": "Sex", "zh": "性别"}, "unit": None, "group": "person"},
+    "LAB//HDL": {"name": {"en": "HDL cholesterol", "zh": "高密度脂蛋白胆固醇"}, "unit": "mmol/L", "group": "lipids",
+                 "range": {"female": {"low": 1.3, "high": None}, "male": {"low": 1.0, "high": None}},
+                 "direction": {"en": ["low", "high"], "zh": ["偏低", "偏高"]}},
+    "LAB//LDL": {"name": {"en": "LDL cholesterol", "zh": "低密度脂蛋白胆固醇"}, "unit": "mmol/L", "group": "lipids",
+                 "range": {"low": None, "high": 3.4}, "direction": {"en": ["low", "high"], "zh": ["偏低", "偏高"]}},
+    "VITAL//SBP": {"name": {"en": "Systolic pressure", "zh": "收缩压"}, "unit": "mmHg", "group": "blood_pressure",
+                   "range": {"low": 90, "high": 140}, "direction": {"en": ["low", "high"], "zh": ["偏低", "偏高"]}},
+    "SMOKING_STATUS": {"name": {"en": "Smoking", "zh": "吸烟"}, "unit": None, "group": "smoking", "modifiable": True,
+                       "values": {"current": {"en": "smokes now", "zh": "目前吸烟"},
+                                  "former": {"en": "has stopped", "zh": "已戒烟"}}},
+}  # fmt: skip
+"""As WORDS of a bundle's card are, for some codes: the others have none, as a site's own may have."""
+
+
+def _figure(value: float, low: float, high: float) -> dict[str, float]:
+    return {"value": value, "low": low, "high": high}
+
+
+def _evaluated(years: float, n: int, events: int, share: float, **whose: Any) -> dict[str, Any]:
+    figures = {
+        "observed": _figure(share, share * 0.8, share * 1.2),
+        "expected": {"value": share * 1.05, "low": None, "high": None},
+        "uno_c": _figure(0.78, 0.74, 0.82),
+    }
+    return {"horizon_years": years, "n": n, "events": events, "figures": figures} | whose
+
+
 CARD = {
     "name": "hospital",
     "created_at": "2026-11-01T09:30:00+00:00",
@@ -33,7 +64,28 @@ CARD = {
     "method": "Cause-specific piecewise exponential rates.",
     "intended_use": "To inform people who know the patient. It does not diagnose.",
     "limits": ["Risks are associations, not causes.", "A missing modality counts as an absent term."],
-}
+    "words": WORDS,
+    "groups": {"person": {"en": "The person", "zh": "个人情况"}, "lipids": {"en": "Blood fats", "zh": "血脂"}},
+    "outcome_words": {name: {"en": en, "zh": zh} for name, en, zh in (
+        ("cancer", "Cancer", "癌症"), ("cardiovascular", "Cardiovascular disease", "心血管疾病"),
+        ("mental_health", "Mental illness", "精神疾病"))},
+    "unit_displays": {"/min": {"en": "a minute", "zh": "次/分"}},
+    "evaluation": {
+        "evaluated_at": "2026-11-02T08:00:00+00:00", "site": "hospital", "split": "held_out", "rows": 3000,
+        "outcomes": {
+            name: {
+                "horizons": [_evaluated(years, 3000, 40, share * years / 10) for years in HORIZONS],
+                "subgroups": [
+                    _evaluated(10.0, 700, 30, share * 0.6, subgroup="age under 60", age_from=None, age_below=60),
+                    _evaluated(10.0, 900, 60, share * 1.4, subgroup="age 60 or over", age_from=60, age_below=None),
+                    _evaluated(10.0, 1500, 70, share * 0.9, subgroup="sex female", sex="female"),
+                    _evaluated(10.0, 1500, 80, share * 1.1, subgroup="sex male", sex="male"),
+                ],
+            }
+            for name, share in OUTCOMES.items()
+        },
+    },
+}  # fmt: skip
 
 
 def write_scores(path: Path, subjects: int = 24, explained: int = 12, seed: int = 7) -> Path:
@@ -114,7 +166,7 @@ def _score(
                     "risk_low": _shifted(risk, -spread),
                     "risk_high": _shifted(risk, spread),
                     "reference_risk": usual_here,
-                    "reference_group": "everyone",
+                    "reference_group": _reference_group(person),
                     "percentile": min(0.999, max(0.0, 0.5 + 0.28 * push)),
                     "scored_at": as_of + timedelta(hours=3),
                     "carried": False,
@@ -126,6 +178,11 @@ def _score(
     if explained:
         _evidence(rows, subject, person, as_of, chance)
         _what_if(rows, subject)
+
+
+def _reference_group(person: dict[str, Any]) -> str:
+    low = 10 * int(person["age"] // 10)
+    return f"{'women' if person['sex'] == 'F' else 'men'} aged {low} to {low + 9}"
 
 
 def _what_if(rows: dict[str, list[dict[str, Any]]], subject: dict[str, Any]) -> None:
@@ -192,6 +249,7 @@ def _explain(
         )
     if not explained:
         return
+    _explain_parts(rows, key, phi, person, as_of)
     for modality, facts in _facts(person, as_of, chance).items():
         if not person["has"][modality]:
             continue
@@ -219,6 +277,32 @@ def _explain(
                     "remainder": remainder,
                 }
             )
+
+
+def _explain_parts(
+    rows: dict[str, list[dict[str, Any]]],
+    key: dict[str, Any],
+    phi: dict[str, float],
+    person: dict[str, Any],
+    as_of: datetime,
+) -> None:
+    """Moments of the systolic pressure and regions of the image, each with a row for the rest."""
+    blank = {"value": None, "text_value": None, "unit": None, "time": None, "remainder": False}
+    parts: list[dict[str, Any]] = []
+    if person["has"]["series"]:
+        for day, value, share in ((20, 162.0, 0.5), (90, 158.0, 0.2), (400, 128.0, -0.1)):
+            when = {"time": as_of - timedelta(days=day), "value": value, "unit": "mmHg"}
+            moment = {"level": "moment", "modality": "series", "feature": "VITAL//SBP"}
+            parts.append(blank | when | moment | {"contribution": share * phi["series"]})
+        rest = {"level": "moment", "modality": "series", "feature": "(other)", "remainder": True}
+        parts.append(blank | rest | {"contribution": 0.4 * phi["series"]})
+    if person["has"]["image"]:
+        for feature, share in (("region 1", 0.7), ("region 2", -0.2), ("(other)", 0.45), ("(unexplained)", 0.05)):
+            region = {"level": "region", "modality": "image", "feature": feature, "remainder": feature.startswith("(")}
+            parts.append(blank | region | {"contribution": share * phi["image"]})
+    parts.sort(key=lambda part: (part["level"], -abs(part["contribution"])))
+    for rank, part in enumerate(parts, start=1):
+        rows["explanations"].append(key | part | {"rank": rank})
 
 
 def _facts(
@@ -283,8 +367,11 @@ def _evidence(
                 rows["evidence"].append(
                     blank | {"kind": "series", "name": code, "time": when, "value": round(level, 2), "unit": unit}
                 )
+    if person["has"]["series"]:  # the moments that `_explain_parts` names are values of the series
+        for day, level in ((20, 162.0), (90, 158.0), (400, 128.0)):
+            moment = {"kind": "series", "name": "VITAL//SBP", "time": as_of - timedelta(days=day), "value": level}
+            rows["evidence"].append(blank | moment | {"unit": "mmHg"})
     if person["has"]["image"]:
-        outline = [[30 + 9 * math.sin(turn / 2), 66 + 11 * math.cos(turn / 2)] for turn in range(13)]
         rows["evidence"].append(
             blank
             | {
@@ -292,9 +379,44 @@ def _evidence(
                 "name": f"IMG{subject['subject_id']}",
                 "time": as_of - timedelta(days=29),
                 "picture": chest_picture(),
-                "outline": json.dumps(outline),
+                "outline": json.dumps([_region(1, 30, 66), _region(2, 70, 20)]),
+                "note": json.dumps(_picture_note(spaced=person["subject_id"] % 2 == 0)),
             }
         )
+    _equation(rows, blank, person)
+
+
+def _region(number: int, row: float, col: float) -> dict[str, Any]:
+    polygon = [[row + 9 * math.sin(turn / 2), col + 11 * math.cos(turn / 2)] for turn in range(13)]
+    return {"region": f"region {number}", "polygon": polygon}
+
+
+def _picture_note(spaced: bool) -> dict[str, Any]:
+    """What a night notes of a picture, with or without a known size of its pixels."""
+    regions = [
+        {"region": "region 1", "row": 30, "col": 66, "area_px": 310, "longest_diameter_px": 22},
+        {"region": "region 2", "row": 70, "col": 20, "area_px": 310, "longest_diameter_px": 22},
+    ]
+    for one in regions:
+        places = {"x_mm": 2.5 * one["col"], "y_mm": 2.5 * one["row"], "area_mm2": 1937.5, "longest_diameter_mm": 55.0}
+        one |= places if spaced else dict.fromkeys(places)
+    return {"height_px": 96, "width_px": 96, "spacing_mm": [2.5, 2.5] if spaced else None, "regions": regions}
+
+
+def _equation(rows: dict[str, list[dict[str, Any]]], blank: dict[str, Any], person: dict[str, Any]) -> None:
+    """A published equation beside the cardiovascular risk: computed for men, an input missing for women."""
+    computed = person["sex"] == "M"
+    note = {
+        "equation": "PREVENT total CVD, 10 years",
+        "outcome": "cardiovascular",
+        "horizon_years": 10.0,
+        "source": "Khan et al. 2024, Circulation 149:430",
+        "applies": True,
+        "inputs": {"VITAL//SBP": {"value": 162.0, "unit": "mmHg", "time": "2026-11-01T00:00:00Z"}},
+        "problems": [] if computed else ["total cholesterol is missing"],
+    }
+    row = {"kind": "guideline", "name": note["equation"], "value": 0.118 if computed else None, "unit": "probability"}
+    rows["evidence"].append(blank | row | {"note": json.dumps(note)})
 
 
 def chest_picture() -> bytes:

@@ -22,6 +22,8 @@ TEXTS = {
     "risk_scores": ("outcome", "reference_group"),
     "explanations": ("outcome", "modality", "text_value", "unit"),
     "evidence": ("name", "unit"),
+    "missing_impact": ("outcome", "modality", "unit"),
+    "changes": ("outcome", "text_value", "to_text_value", "unit"),
     "eligibility": ("outcome", "reason", "subject_digest"),
     "input_receipts": ("modality", "status"),
     "runs": ("bundle_name", "bundle_version", "bundle_sha256", "code_version", "numeric_path"),
@@ -81,7 +83,7 @@ def test_remainders_and_what_is_missing_are_shown(pages: dict[str, str], read_pa
     for page in explained:
         shown = {key.rsplit("|", 1)[1] for hook, key in page.values if hook == "data-test-unnamed"}
         assert {"(presence)", "(other)", "(unexplained)"} <= shown
-        assert "Smoking status, latest" in page.text
+        assert "Smoking, latest" in page.text
     assert any("not there" in read_page(html).texts["data-test-input", "image"] for html in pages.values())
 
 
@@ -97,7 +99,7 @@ def test_the_words_a_page_must_have(
             r"\d+ of 100 people like this one will have this within 10\u00a0years; \d+ will not\.", page.text
         )
         assert "does not replace" in page.text
-        assert "“everyone”" in page.text
+        assert re.search(r"with the average data of (women|men) aged \d0 to \d9\.", page.text)
     for row in prevalent:
         assert "a first occurrence cannot be predicted" in read[row["pseudonym"]].text
     flagged = [page for page in read.values() if "Read with care." in page.text]
@@ -114,7 +116,10 @@ def test_a_page_is_self_contained_and_well_formed(pages: dict[str, str], read_pa
         attributes = [(tag, key, value) for tag, found in page.tags for key, value in found.items()]
         assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "iframe", "object", "embed", "form", "base"})
         assert not [key for _, key, _ in attributes if key.startswith("on")]
-        references = [value for _, key, value in attributes if key in ("href", "src", "action", "xlink:href")]
+        links = [value for tag, key, value in attributes if (tag, key) == ("a", "href")]
+        assert links == ["model.html"], "the model card lies beside every page of a report"
+        loaded = ("href", "src", "action", "xlink:href")
+        references = [value for tag, key, value in attributes if tag != "a" and key in loaded]
         assert all(value.startswith("data:image/png;base64,") for value in references)
         assert "url(" not in html
         assert "@import" not in html

@@ -10,7 +10,8 @@ import duckdb
 import pytest
 
 from riskpred.report.read import Scores
-from riskpred.report.summarise import SHOWN_REASONS, summarise
+from riskpred.report.reasons import SHOWN_GROUPS
+from riskpred.report.summarise import summarise
 
 RUN = "run-of-21-november"
 
@@ -53,7 +54,7 @@ def test_reasons_sum_from_the_starting_point_to_the_risk(scores: Path) -> None:
                 for side in ("raises", "lowers"):
                     listed = sum(row["contribution"] for row in why[side])
                     assert listed + why[f"{side}_not_shown"]["contribution"] == pytest.approx(why[f"{side}_total"])
-                    assert len(why[side]) <= SHOWN_REASONS
+                    assert len(why[side]) <= SHOWN_GROUPS
     assert checked >= 30
 
 
@@ -100,9 +101,11 @@ def test_small_risks_are_told_among_a_thousand(tmp_path: Path, write_scores: Cal
     [
         ("picture", b"GIF89a" + b"0" * 100, "not a PNG picture"),
         ("picture", None, "no picture of at most 64 KiB was stored"),
-        ("outline", "[[1, 2], [3]]", "the outline could not be read"),
-        ("outline", "[[1, 2], [3, NaN], [5, 6]]", "the outline could not be read"),
+        ("outline", '[{"region": "region 1", "polygon": [[1, 2], [3]]}]', "the outline could not be read"),
+        ("outline", '[{"region": "region 1", "polygon": [[1, 2], [3, NaN], [5, 6]]}]', "the outline could not be read"),
         ("outline", "<script>", "the outline could not be read"),
+        ("outline", "[[1, 2], [3, 4], [5, 6]]", "the outline could not be read"),
+        ("outline", '[{"polygon": [[1, 2], [3, 4], [5, 6]]}]', "the outline could not be read"),
     ],
 )
 def test_a_picture_that_cannot_be_shown_says_so(
