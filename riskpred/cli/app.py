@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from riskpred import __version__
+from riskpred.cli.card import card
 from riskpred.cli.data import check, ingest, studies
 from riskpred.cli.demo import demo
 from riskpred.cli.evaluate import evaluate
@@ -46,6 +47,7 @@ app.command()(ingest)
 app.command()(check)
 app.command()(fit)
 app.command()(evaluate)
+app.command()(card)
 app.command()(score)
 app.command()(explain)
 app.command()(report)

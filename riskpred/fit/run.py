@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from riskpred import __version__
+from riskpred.config.card import load_card_texts
 from riskpred.config.network import CrossValidation
 from riskpred.config.study import ModelConfig, load_cautions, load_model_config
 from riskpred.evaluate.populations import population_of
@@ -64,20 +66,32 @@ def fit(study: str, warehouse: Path, into: Path, seed: int = 1, progress: Progre
     progress = progress or Silent()
     refuse_target(into)
     config, cautions = load_model_config(study), load_cautions(study)
+    texts = load_card_texts(study).model_dump()
     with Warehouse.open(warehouse) as source:
         plan, rows = training_rows(config, source, progress)
         site = source.site
         chosen = newest_rows(rows.subject_id, rows.batch.prediction_time, seed)
         moments = rows.batch.prediction_time[chosen]
+        period = _period(rows.batch.prediction_time, source.data_until)
         later = month_later(plan, config.outcomes, source, rows.subject_id[chosen], moments)
     layout = learn_layout(config.outcomes, rows, config.network.intervals)
     with _repeatable():
         contents = _fit(config, plan, layout, rows, site, seed, progress)
         aged = card_entry(contents.model.targets, moved_by_month(contents.model, rows, chosen, later))
-    contents = replace(contents, card={**contents.card, "cautions": list(cautions), THIRTY_DAYS: aged})
+    said = {"cautions": list(cautions), "texts": texts, "period": period, THIRTY_DAYS: aged}
+    contents = replace(contents, card={**contents.card, **said})
     write_bundle(into, contents)
     progress.step("write bundle", 1, 1)
     return load_bundle(into)
+
+
+def _period(prediction_time: NDArray[np.int64], data_until: int) -> dict[str, Any]:
+    """First and last prediction and the end of follow-up, as months: a day could be one person's."""
+    first, last, until = (
+        str(np.datetime64(int(moment), "us").astype("datetime64[M]"))
+        for moment in (prediction_time.min(), prediction_time.max(), data_until)
+    )
+    return {"prediction_times": [first, last], "followed_until": until}
 
 
 @contextlib.contextmanager

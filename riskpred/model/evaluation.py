@@ -44,6 +44,19 @@ class OutcomeFigures(Strict):
     )
 
 
+class GroupFigures(Strict):
+    """One outcome at one horizon, for everyone or one subgroup. n, events: None where they could point at a person."""
+
+    outcome: str
+    horizon_years: float
+    subgroup: str | None = Field(description='None = everyone; else "sex female", "age 60-69" (evaluate.subgroups)')
+    n: int | None
+    events: int | None
+    figures: dict[str, Figure] = Field(
+        description="those of OutcomeFigures, and observed (incidence by the horizon), expected (mean risk)"
+    )
+
+
 class Evaluation(Strict):
     """One evaluation of one bundle, by this release, on one split of one site."""
 
@@ -54,6 +67,11 @@ class Evaluation(Strict):
     split: str
     rows: int
     outcomes: tuple[OutcomeFigures, ...]
+    groups: tuple[GroupFigures, ...] = Field(
+        default=(),
+        description="everyone at every horizon, then sexes and age bands at the longest; () in a file of a release "
+        "that did not keep them",
+    )
 
     @property
     def where(self) -> str:

@@ -1,21 +1,24 @@
-"""Erases one person from a report: their page, and their line of the index."""
+"""Erases one person from a report: their page, their line in every order of the index, and themselves in its counts."""
 
 import os
 import re
 import tempfile
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from riskpred.errors import InputError, OutputError
 from riskpred.report.write import STAGING, is_ours, not_writable, remove_abandoned, undisturbed
 
 _INDEX = "index.html"
-# As templates/index.html.j2 writes them: one line a person, and how many there are, in title and text.
-_LINE = '<tr><th scope="row"><a class="code" href="{pseudonym}.html">'
-_COUNTS = (
-    re.compile(r"(?P<before><h1>)(?P<count>[\d,]+) (?:person|people)(?=, records up to )"),
-    re.compile(r"(?P<before>These are the )(?P<count>[\d,]+) people(?= of highest percentile)"),
+_ORDERS = "index*.html"
+_FIRST = re.compile(r"index(-page-\d+)?\.html")
+# As templates/index_row.html.j2 writes them, one line a person, and templates/index.html.j2 the counts.
+_LINE = re.compile(
+    r'<tr data-counts="(?P<counts>[a-z0-9 -]+)"><th scope="row">'
+    r'<a class="code" href="(?P<pseudonym>[0-9a-f]{12})\.html">'
 )
+_COUNT = re.compile(r'(?P<before><data class="count" data-count="(?P<name>[a-z0-9-]+)" value=")\d+">[\d,]+(?=</data>)')
 
 
 def refuse_unlike_report(folder: Path) -> None:
@@ -43,7 +46,7 @@ def refuse_unlike_report(folder: Path) -> None:
 
 
 def forget_pages(folder: Path, pseudonyms: Collection[str]) -> int:
-    """Remove a person's page and index line from a report; returns how many of these there were.
+    """Remove a person's page and index lines from a report; returns how many of these there were.
 
     Args: folder: that passed `refuse_unlike_report`.   pseudonyms: every name the person may have there.
     Raises: OutputError, when the folder cannot be written.
@@ -51,7 +54,11 @@ def forget_pages(folder: Path, pseudonyms: Collection[str]) -> int:
     removed = 0
     try:
         with undisturbed():
-            removed += _rewrite(folder / _INDEX, lambda text: _without(text, pseudonyms))
+            pages = [page for page in sorted(folder.glob(_ORDERS)) if is_ours(page)]
+            # Counted anew, not taken from the old counts: what was stopped halfway is right after another run.
+            left = _left([page for page in pages if _FIRST.fullmatch(page.name)], pseudonyms)
+            for page in pages:
+                removed += _rewrite(page, lambda text: _without(text, pseudonyms, left))
             for pseudonym in sorted(pseudonyms):
                 # .html is the page; another ending is something made of it, such as a PDF.
                 for page in sorted(folder.glob(f"{pseudonym}.*")):
@@ -62,29 +69,31 @@ def forget_pages(folder: Path, pseudonyms: Collection[str]) -> int:
     return removed
 
 
-def _without(text: str, pseudonyms: Collection[str]) -> tuple[str, int]:
-    """The index without the person's lines, its counts with it; and how many lines these were."""
-    starts = tuple(_LINE.format(pseudonym=pseudonym) for pseudonym in pseudonyms)
+def _left(pages: Sequence[Path], pseudonyms: Collection[str]) -> Counter[str]:
+    """The counts without these persons, from the lines of one order, which lists everyone once."""
+    found: Counter[str] = Counter()
+    for page in pages:
+        with page.open(encoding="utf-8") as lines:
+            for line in lines:
+                match = _LINE.match(line)
+                if match and match["pseudonym"] not in pseudonyms:
+                    found.update(match["counts"].split())
+    return found
+
+
+def _without(text: str, pseudonyms: Collection[str], left: Counter[str]) -> tuple[str, int, bool]:
+    """The index without the person's lines, its counts without them; how many lines these were, and if it changed."""
     lines = text.splitlines(keepends=True)
-    kept = [line for line in lines if not line.startswith(starts)]
-    removed = len(lines) - len(kept)
-    text = "".join(kept)
-    if removed:
-        for pattern in _COUNTS:
-            text = pattern.sub(lambda found: _fewer(found, removed), text, count=1)
-    assert not any(pseudonym in text for pseudonym in pseudonyms), "the index names a person only in their line"
-    return text, removed
+    kept = [line for line in lines if not ((match := _LINE.match(line)) and match["pseudonym"] in pseudonyms)]
+    now = _COUNT.sub(lambda found: f'{found["before"]}{left[found["name"]]}">{left[found["name"]]:,}', "".join(kept))
+    assert not any(pseudonym in now for pseudonym in pseudonyms), "the index names a person only in their line"
+    return now, len(lines) - len(kept), now != text
 
 
-def _fewer(found: re.Match[str], removed: int) -> str:
-    count = max(0, int(found["count"].replace(",", "")) - removed)
-    return f"{found['before']}{count:,} {'person' if count == 1 else 'people'}"
-
-
-def _rewrite(file: Path, change: Callable[[str], tuple[str, int]]) -> int:
+def _rewrite(file: Path, change: Callable[[str], tuple[str, int, bool]]) -> int:
     """Replace a text file by what `change` makes of it, in one rename; returns what `change` counted."""
-    text, removed = change(file.read_text(encoding="utf-8"))
-    if removed:
+    text, removed, changed = change(file.read_text(encoding="utf-8"))
+    if changed:
         mode = file.stat().st_mode & 0o777
         handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
         try:

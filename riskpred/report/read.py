@@ -2,10 +2,9 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -158,30 +157,9 @@ class Scores:
         )
         return self._connection.execute(query, {"run": self.run["run_id"]}).fetchall()
 
-    def longest(self, subjects: Sequence[int]) -> Iterator[tuple[str, list[Row]]]:
-        """(pseudonym, risks at each outcome's longest horizon), highest risk first, ties by subject_id.
-
-        A subject without any risk comes last, with an empty list. Rows are fetched as they are needed.
-        """
-        query = f"""
-            WITH wanted AS (SELECT unnest($subjects::BIGINT[]) AS subject_id), longest AS ({_LONGEST})
-            SELECT p.pseudonym, l.outcome, l.horizon_years, l.risk, l.risk_low, l.risk_high, l.percentile,
-                   l.scope_flags, l.carried
-            FROM wanted w
-            JOIN pseudonyms p ON p.subject_id = w.subject_id AND p.run_id = $run
-            LEFT JOIN longest l ON l.subject_id = w.subject_id
-            ORDER BY max(l.risk) OVER (PARTITION BY w.subject_id) DESC NULLS LAST, w.subject_id, l.outcome
-        """
-        cursor = self._connection.cursor()
-        cursor.execute(query, {"run": self.run["run_id"], "subjects": list(subjects)})
-        names = [column[0] for column in cursor.description or []]
-
-        def stream() -> Iterator[Row]:
-            while batch := cursor.fetchmany(10_000):
-                yield from (dict(zip(names, values, strict=True)) for values in batch)
-
-        for pseudonym, group in groupby(stream(), key=lambda row: str(row["pseudonym"])):
-            yield pseudonym, [row for row in group if row["outcome"] is not None]
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """Another connection to the same file, as locked down as this one."""
+        return self._connection.cursor()
 
     def _past(self, subjects: Sequence[int]) -> list[Row]:
         query = f"""

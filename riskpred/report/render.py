@@ -1,10 +1,9 @@
-"""The dict of `summarise` -> one self-contained HTML page; the rows of `index` -> the index page. Words are put here.
+"""The dict of `summarise` -> one self-contained HTML page. Words are put here.
 
 Every text is escaped (autoescape for all templates, whatever their name), an undefined name is an error, and the
 pages carry no script and load nothing.
 """
 
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,11 +30,6 @@ def page(summary: dict[str, Any], lang: str = "en") -> str:
         "card": card_rows(summary["model"], names),
     }
     return environment(lang).get_template("page.html.j2").render(**summary, **shown, names=names)
-
-
-def index_page(head: dict[str, Any], rows: Iterator[dict[str, Any]], lang: str = "en") -> Iterator[str]:
-    """The index in pieces, so that its size does not matter."""
-    return environment(lang).get_template("index.html.j2").stream(**head, rows=rows, names=named(lang, {}))
 
 
 def named(lang: str, card: dict[str, Any]) -> Names:

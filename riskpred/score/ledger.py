@@ -1,13 +1,13 @@
 """The ledger: one row of `runs` per night, counted from the rows that were stored, read back after the commit."""
 
 import json
-from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from duckdb import DuckDBPyConnection
 
 from riskpred import __version__
+from riskpred.model.card import card_of_night
 from riskpred.records.schema import schema_version, table_schema
 from riskpred.score.plan import iso, now_us
 from riskpred.score.verify import pair_counts
@@ -38,7 +38,7 @@ def ledger_row(connection: DuckDBPyConnection, prepared: "Prepared", content_dig
         **pair_counts(connection, night.run_id),
         "content_digest": content_digest,
         "forgotten": 0,
-        "model_card": _for_the_ledger(bundle.card),
+        "model_card": card_of_night(bundle.card, prepared.promotion.evaluation),
     }
 
 
@@ -48,14 +48,6 @@ def add_row(connection: DuckDBPyConnection, row: Ledger) -> None:
     places = ", ".join("?" for _ in names)
     stored = row | {"model_card": json.dumps(row["model_card"], sort_keys=True, default=str)}
     connection.execute(f"INSERT INTO runs VALUES ({places})", [stored[name] for name in names])
-
-
-_OF_TRAINING: Final = ("population", "drift")
-"""Entries of a card that sum up the training people: up to 160 KB a night that only the bundle's users read."""
-
-
-def _for_the_ledger(card: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: entry for name, entry in card.items() if name not in _OF_TRAINING}
 
 
 def read_ledger(connection: DuckDBPyConnection, run_id: str) -> Ledger:

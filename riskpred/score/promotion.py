@@ -1,6 +1,6 @@
 """Whether a bundle may publish risks: evaluated on people it never saw, and good enough; or forced, and said so."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from riskpred.config.night import PromotionRules
 from riskpred.errors import BundleError
@@ -10,11 +10,15 @@ from riskpred.model.evaluation import EVALUATION, Evaluation, read_evaluations, 
 
 @dataclass(frozen=True)
 class Promotion:
-    """passed: its evaluation meets the rules.   forced: it does not, and --force was given.   text: for `runs`."""
+    """passed: its evaluation meets the rules.   forced: it does not, and --force was given.   text: for `runs`.
+
+    evaluation: the one that decided; None where there is none, or none that can be read.
+    """
 
     passed: bool
     forced: bool
     text: str
+    evaluation: Evaluation | None = field(default=None, compare=False)
 
 
 def judge_promotion(bundle: Bundle, rules: PromotionRules, force: bool = False, site: str | None = None) -> Promotion:
@@ -34,13 +38,13 @@ def judge_promotion(bundle: Bundle, rules: PromotionRules, force: bool = False, 
     except BundleError as error:  # the file is damaged: --force must still help
         evaluation, lacking = None, [error.what]
     if evaluation is not None and not lacking:
-        return Promotion(True, False, f"passed {evaluation.where}")
+        return Promotion(True, False, f"passed {evaluation.where}", evaluation)
     where = f"failed {evaluation.where}: " if evaluation else ""
     why = where + "; ".join(lacking)
     if not rules.require_evaluation:
-        return Promotion(False, False, f"not required: {why}")
+        return Promotion(False, False, f"not required: {why}", evaluation)
     if force:
-        return Promotion(False, True, f"forced: {why}")
+        return Promotion(False, True, f"forced: {why}", evaluation)
     raise BundleError(
         f"{bundle.path}: this bundle may not publish risks.",
         wanted="an evaluation on people it never saw that meets `promotion` of night.yaml",

@@ -58,3 +58,26 @@ def test_a_bundles_own_predictions_are_not(tiny, bundle: Path, capsys) -> None:
     assert main(["evaluate", str(bundle), str(tiny.warehouse), "--split", "out_of_fold", "--json"]) == 0
     assert "evaluation not kept with the bundle" in capsys.readouterr().err
     assert not (bundle / "evaluation.json").exists()
+
+
+def test_a_night_tells_readers_of_the_scores_how_the_model_was_evaluated(
+    tiny, bundle: Path, tmp_path: Path, capsys
+) -> None:
+    scores, told = tmp_path / "scores.duckdb", []
+    for evaluated in (False, True):
+        if evaluated:
+            assert main(["evaluate", str(bundle), str(tiny.warehouse), "--json"]) == 0
+        assert main(["score", str(tiny.warehouse), "--model", str(bundle), "--into", str(scores), "--force"]) == 0
+        with duckdb.connect(str(scores), read_only=True) as connection:
+            told += connection.execute("SELECT run_id, model_card FROM runs").fetchall()
+    capsys.readouterr()
+    (before, card), (after, later) = told
+    assert before == after, "an evaluation makes no other night"
+    assert json.loads(card)["evaluation"] is None
+    entry = json.loads(later)["evaluation"]
+    (kept,) = json.loads((bundle / "evaluation.json").read_text())["evaluations"]
+    assert (entry["site"], entry["split"], entry["evaluated_at"]) == ("tiny", "held_out", kept["evaluated_at"])
+    assert set(entry["outcomes"]) == {"stroke", "tumour", "low_mood"}
+    assert [one["horizon_years"] for one in entry["outcomes"]["stroke"]["horizons"]] == [1.0, 3.0]
+    assert entry["outcomes"]["low_mood"]["subgroups"]
+    assert json.loads(later)["participants"]["features"]

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from riskpred.evaluate.gather import Evaluated
+from riskpred.evaluate.gather import MODEL, Evaluated
 from riskpred.evaluate.measure import People
 from riskpred.evaluate.metrics import metrics
-from riskpred.evaluate.record import observed_over_expected, record
+from riskpred.evaluate.record import observed_and_expected, record
 from riskpred.model.evaluation import EVALUATION, read_evaluations
 
 
@@ -52,6 +52,29 @@ def test_the_figures_are_those_of_the_longest_horizon(bundle, evaluated, rows) -
     assert "uno_c" not in low.figures
 
 
+def test_every_horizon_and_each_sex_and_age_band_are_kept(bundle, evaluated, rows) -> None:
+    record(bundle, evaluated, rows, "hospital")
+    groups = read_evaluations(bundle.path)[0].groups
+    heart = [one for one in groups if one.outcome == "heart"]
+    assert [one.horizon_years for one in heart if one.subgroup is None] == [1.0, 5.0]
+    by_name = {one.subgroup: one for one in heart if one.subgroup}
+    assert {"sex female", "sex male", "age 40-49", "age unknown"} <= by_name.keys()
+    assert not any(name.startswith("with") for name in by_name)
+    for label, one in by_name.items():
+        of = {
+            row["metric"]: row
+            for row in rows
+            if (row["model"], row["outcome"], row["horizon_years"], row["subgroup"]) == (MODEL, "heart", 5.0, label)
+        }
+        assert (one.n, one.events) == (of["ici"]["n"], of["ici"]["events"])
+        assert one.figures["slope"].value == of["slope"]["value"]
+        assert (one.figures["observed"].value is None) == (one.events is None)
+    assert by_name["age unknown"].events is None, "fewer than ten: nothing may tell how many"
+    assert "not shown" in by_name["age unknown"].figures["observed_over_expected"].reason
+    female = by_name["sex female"].figures
+    assert female["observed"].value / female["expected"].value == female["observed_over_expected"].value
+
+
 def test_true_risks_are_observed_as_expected(bundle, evaluated, rows) -> None:
     record(bundle, evaluated, rows, "hospital")
     for outcome in read_evaluations(bundle.path)[0].outcomes:
@@ -68,8 +91,12 @@ def test_the_ratio_of_halved_risks_is_two_and_of_censored_people_that_of_all() -
     risk = np.full(size, 1.0 - np.exp(-0.5))
     status = (event <= leave).astype(np.int8)
     people = People((5.0,), False, np.arange(size), np.minimum(event, leave), status)
-    assert observed_over_expected(people, risk, 5.0).value == pytest.approx(1.0, abs=0.06)
-    assert observed_over_expected(people, risk / 2, 5.0).value == pytest.approx(2.0, abs=0.12)
+    whole, half = observed_and_expected(people, risk, 5.0), observed_and_expected(people, risk / 2, 5.0)
+    assert whole["observed_over_expected"].value == pytest.approx(1.0, abs=0.06)
+    assert half["observed_over_expected"].value == pytest.approx(2.0, abs=0.12)
+    assert half["expected"].value == pytest.approx(risk[0] / 2)
+    assert whole["observed"].low < whole["observed"].value < whole["observed"].high
+    assert whole["observed"].value == pytest.approx(risk[0], abs=0.03)
     # Counting only those seen to fall ill would say .6: leaving must be weighed.
     assert status[event <= 5 * 365.25].mean() < 0.75
 

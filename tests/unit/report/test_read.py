@@ -54,13 +54,6 @@ def test_subjects_of_a_report(scores: Path) -> None:
         assert not opened.considered(5)
 
 
-def test_the_index_order_is_by_risk(scores: Path) -> None:
-    with Scores.open(scores) as opened:
-        highest = [max(row["risk"] for row in risks) for _, risks in opened.longest(opened.scored())]
-    assert highest == sorted(highest, reverse=True)
-    assert len(highest) == 24
-
-
 @pytest.mark.parametrize(
     "sql",
     [
