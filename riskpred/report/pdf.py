@@ -71,7 +71,7 @@ def has_font(pattern: bytes) -> bool:
     asked, nothing = library.FcNameParse(pattern), library.FcObjectSetCreate()
     library.FcFontList.argtypes = [ctypes.c_void_p] * 3
     found = library.FcFontList(None, asked, nothing)
-    number = ctypes.cast(found, ctypes.POINTER(ctypes.c_int))[0]  # FcFontSet begins with how many it holds
+    number: int = ctypes.cast(found, ctypes.POINTER(ctypes.c_int))[0]  # FcFontSet begins with how many it holds
     for free, pointer in (("FcFontSetDestroy", found), ("FcObjectSetDestroy", nothing), ("FcPatternDestroy", asked)):
         getattr(library, free).argtypes = [ctypes.c_void_p]
         getattr(library, free)(pointer)
