@@ -131,7 +131,7 @@ def test_a_page_is_self_contained_and_well_formed(pages: dict[str, str], read_pa
         assert name in html.split("<title>", 1)[1].split("</title>", 1)[0]
         pictures = [found for tag, found in page.tags if tag == "svg"]
         assert all(("aria-label" in found) != ("aria-hidden" in found) for found in pictures)
-        assert len(html.encode()) < (400_000 if references else 150_000)
+        assert len(html.encode()) < (400_000 if pictures_within else 150_000)
 
 
 def _with_texts(path: Path, prefix: str) -> Path:
