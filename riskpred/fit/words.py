@@ -11,8 +11,8 @@ def card_words(words: StudyWords, plan: FeaturePlan) -> dict[str, Any]:
 
     words: code or built-in feature, as the plan writes it -> name, unit, unit_display, range, direction, group,
         modifiable; values (names of categories) where it has some; improve (towards, values, also, limit, most_share)
-        where it is modifiable. Keys that say nothing are left out, apart from unit and group (null). A feature is called by
-        its code: `LAB//LDL` has the words of `LAB//LDL:mean:730d`.
+        where it is modifiable. Keys that say nothing are left out, apart from unit and group (null). A feature is
+        called by its code: `LAB//LDL` has the words of `LAB//LDL:mean:730d`.
     groups: group -> name.   outcome_words: outcome -> display.   unit_displays: unit -> how people write it.
     """
     units = _units(plan)
