@@ -12,7 +12,7 @@ from riskpred.features.plan import FeaturePlan
 from riskpred.fit.data import Rows
 from riskpred.fit.grid import learn_layout
 from riskpred.fit.members import training_data
-from riskpred.fit.profile import reference
+from riskpred.fit.profile import learn_profiles
 from riskpred.fit.scope import age_ranges, beyond_follow_up, learn_scope, least_inputs, upper
 from riskpred.model.network import Sent
 from riskpred.model.risk import RiskModel
@@ -41,7 +41,7 @@ def model(rows: Rows, plan: FeaturePlan, outcomes: OutcomesConfig, quick: Networ
 
 @pytest.fixture(scope="module")
 def profile(model: RiskModel, rows: Rows) -> Sent:
-    return reference(model, training_data(model, rows))
+    return learn_profiles(model, training_data(model, rows), None).profiles.everyone
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_a_combination_that_training_never_had_is_flagged(make_rows: Make, model
     values[:, :3] = np.random.default_rng(0).normal(size=(3000, 3))
     values[:, 1] = values[:, 0] + 0.05 * values[:, 1]
     agreeing = with_values(agreeing, values)
-    sent = reference(model, training_data(model, agreeing))
+    sent = learn_profiles(model, training_data(model, agreeing), None).profiles.everyone
     scope = learn_scope(model, training_data(model, agreeing), agreeing, sent, seed=1)
     values = values.copy()
     values[:, 0], values[:, 1] = 2.5, -2.5
