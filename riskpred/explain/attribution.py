@@ -2,8 +2,10 @@
 
 W(x) = sum over coalitions S of the other modalities of weight(S) x (v(S with m) - v(S)), with only modality m encoded
 anew; so W(the subject) = phi_m. The path runs from the attribution baseline (the subject's own masks, gaps and missing
-flags, every value at the group's median, mode or mean image) straight to the subject. Trees, which have no gradient,
-move along their output, and their share goes to features in proportion to TreeSHAP (explain/tree_shap.py).
+flags, every value at the group's median, mode or mean image) straight to the subject; a value beyond the limits of what
+encoders read counts as the last that they do, so that the path is not mostly a stretch where nothing changes. Trees,
+which have no gradient, move along their output, and their share goes to features in proportion to TreeSHAP
+(explain/tree_shap.py).
 
 Where one target a subject is wanted, Captum integrates (the map of an image: picture.py). What it cannot do is done
 here: all Q targets from one encoding of the path (Captum differentiates one target a call), trees along their own path,
@@ -24,11 +26,15 @@ from riskpred.explain.picture import MAP_STEPS, Picture, attribution_map, region
 from riskpred.explain.tree_shap import TreePath, tree_path
 from riskpred.model.network import Sent, SentOne
 from riskpred.model.risk import RiskModel
+from riskpred.model.series import SeriesEncoder
+from riskpred.model.tabular import TabularEncoder
 from riskpred.model.tensors import ImageTensors, ModalityTensors, SeriesTensors, TabularTensors
 
-FIRST_STEPS = 16
+FIRST_STEPS = 8
+FIRST_STEPS_IMAGE = 4
 LAST_STEPS = 256
-"""Steps double for the rows whose remainder is too large, up to LAST_STEPS."""
+"""Steps double for the rows whose remainder is too large, up to LAST_STEPS. On a fitted model a value's share moves by
+less than .002 points beyond the first; every pixel of an image for every target is what costs most."""
 
 TOLERANCE_POINTS = 0.01
 TOLERANCE_SHARE = 0.005
@@ -109,6 +115,20 @@ class ModalityWorth:
     def trees(self, inputs: ModalityTensors, baseline: Tensor) -> TreePath | None:
         """The path of the modality's trees from the baseline to the inputs; None where there are none."""
         return tree_path(self._model, self.modality, inputs, baseline) if isinstance(inputs, TabularTensors) else None
+
+    def held(self, inputs: ModalityTensors, owner: Tensor | None) -> ModalityTensors:
+        """The inputs with observed values no further out than any member reads (trees aside): W of them is the same.
+
+        Args: owner: (W,) feature of each tabular column.
+        """
+        encoders = [self._model.member(r).encoders[self.modality] for r in range(self._model.members)]
+        limits = [one.limits() for one in encoders if isinstance(one, TabularEncoder | SeriesEncoder)]
+        if not limits or isinstance(inputs, ImageTensors):
+            return inputs
+        low = torch.stack([low for low, _ in limits]).amin(dim=0)
+        high = torch.stack([high for _, high in limits]).amax(dim=0)
+        seen = inputs.observed if owner is None else inputs.observed[:, owner]
+        return inputs.with_values(torch.where(seen, inputs.values.clamp(low, high), inputs.values))
 
     def __call__(self, inputs: ModalityTensors, subject: Tensor) -> Tensor:
         own = self._model.encode({self.modality: inputs})[self.modality]
@@ -216,10 +236,12 @@ def within_modality(
     if isinstance(inputs, ImageTensors):
         picture = _look_at(worth, inputs, start, torch.from_numpy(map_target), gain)
         return Within(total.numpy(), presence.numpy(), gain[..., None].numpy(), picture=picture)
+    # What the trees say is told of the values themselves.
+    trees = worth.trees(inputs, start)
+    inputs = worth.held(inputs, owner)
     if isinstance(inputs, SeriesTensors):
         moment = _converged(worth, inputs, start, lambda a, _: a, gain, _allowed(total)).numpy()
         return Within(total.numpy(), presence.numpy(), moment.sum(axis=2), moment)
-    trees = worth.trees(inputs, start)
     feature = _converged(worth, inputs, start, _per_feature(owner, inputs), gain, _allowed(total), trees)
     return Within(total.numpy(), presence.numpy(), feature.numpy())
 
@@ -236,7 +258,7 @@ def _look_at(worth: ModalityWorth, inputs: ImageTensors, start: Tensor, targets:
     def per_part(attribution: Tensor, index: Tensor) -> Tensor:
         return torch.einsum("bhw,bphw->bp", attribution, parts[index])
 
-    region = _converged(worth, inputs, start, per_part, gain, _allowed(gain), first_steps=FIRST_STEPS // 2)
+    region = _converged(worth, inputs, start, per_part, gain, _allowed(gain), first_steps=FIRST_STEPS_IMAGE)
     return Picture(maps.double().numpy(), mask, region.numpy())
 
 

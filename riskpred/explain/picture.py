@@ -19,7 +19,7 @@ from riskpred.model.tensors import ImageTensors, ModalityTensors
 if TYPE_CHECKING:
     Worth = Callable[[ModalityTensors, Tensor], Tensor]
 
-MAP_STEPS: Final = 16
+MAP_STEPS: Final = 8
 """Points of the map: it only says where to look, the sums of the regions are integrated to the promise."""
 
 

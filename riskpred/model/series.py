@@ -66,6 +66,10 @@ class SeriesEncoder(nn.Module):
             self.low[channel], self.high[channel], self.location[channel] = low, high, kept.mean()
             self.scale[channel] = deviation if deviation > 1e-9 * (1 + kept.mean().abs()) else 1.0
 
+    def limits(self) -> tuple[Tensor, Tensor]:
+        """Lowest and highest value of each channel that is told apart from others. Shape: (C,), (C,)."""
+        return self.low, self.high
+
     def forward(self, series: SeriesTensors) -> tuple[Tensor, Tensor]:
         assert bool((series.length > 0).all()), "a row without steps is absent and must not reach the encoder"
         seen = series.observed.float()

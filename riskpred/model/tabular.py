@@ -92,6 +92,12 @@ class TabularEncoder(nn.Module):
         self.location.copy_(mean.nan_to_num())
         self.scale.copy_(torch.where(deviation > 1e-9 * (1 + mean.abs()), deviation, torch.ones_like(deviation)))
 
+    def limits(self) -> tuple[Tensor, Tensor]:
+        """Lowest and highest value of each column that spline and residual tell apart from others. Shape: (W,), (W,)."""
+        low, high = (torch.full((len(self._numeric) + len(self._hot),), sign * torch.inf) for sign in (-1, 1))
+        low[self._numeric], high[self._numeric] = self.design.low.float(), self.design.high.float()
+        return low, high
+
     def additive(self, tabular: TabularTensors) -> Tensor:
         """The spline's part of the coefficients. Shape: (B, G) float64."""
         return proportional(self.design(tabular) @ self.spline_weight)

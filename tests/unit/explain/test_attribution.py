@@ -134,6 +134,9 @@ def test_too_large_a_remainder_stays_in_sight(
         def trees(self, inputs: Any, baseline: torch.Tensor) -> None:
             return None
 
+        def held(self, inputs: Any, owner: Any) -> Any:
+            return inputs
+
         def __call__(self, inputs: Any, subject: torch.Tensor) -> torch.Tensor:
             calls.append(len(subject))
             return worth(inputs, subject) + 5.0 * (inputs.values[:, :1] > baseline[0] + 2).double()
@@ -143,3 +146,28 @@ def test_too_large_a_remainder_stays_in_sight(
     assert not within.within_tolerance.all()
     assert np.abs(within.unexplained).max() > 1
     assert max(calls) >= 64
+
+
+@pytest.mark.parametrize("name", ["tabular", "series"])
+def test_a_value_far_beyond_what_encoders_read_costs_no_step(
+    random_bundle: Callable[[int], Any], small_batch: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records hold pressures of 13,682: nearly all of a straight path there is where nothing changes."""
+    bundle, (_, batch) = random_bundle(2), small_batch
+    worth, given, owner, rows = _parts(bundle, batch, name)
+    values = given.values.clone()
+    seen = given.observed[:, owner] if owner is not None else given.observed
+    column = values[..., 0]
+    column[seen[..., 0]] *= 1000
+    far, everyone = given.with_values(values), torch.arange(len(rows))
+    held = worth.held(far, owner)
+    assert float(held.values.abs().max()) < 1000 < float(values.abs().max())
+    assert torch.equal(held.values[~seen], far.values[~seen]), "what is missing stays missing"
+    with torch.no_grad():
+        assert torch.allclose(worth(held, everyone), worth(far, everyone), atol=1e-9)
+    baseline, nobody = bundle.profiles.baseline[name][0], np.zeros(len(rows), dtype=np.int64)
+    within = within_modality(worth, far, baseline, owner, nobody)
+    assert within.within_tolerance.all()
+    monkeypatch.setattr(ModalityWorth, "held", lambda self, inputs, owner: inputs)
+    straight = within_modality(worth, far, baseline, owner, nobody)
+    assert np.abs(straight.unexplained).max() > 10 * np.abs(within.unexplained).max()
