@@ -58,7 +58,7 @@ def quick_shapley(people: People, targets: Sequence[int], permutations: int = 4,
     for modality in people.model.modalities:
         mine = np.array([f for f, player in enumerate(players) if player.modality == modality])
         here = np.flatnonzero(people.movable[:, mine].any(axis=1))
-        turns = permutations if len(mine) > 1 else 1
+        turns = 0 if not len(here) else permutations if len(mine) > 1 else 1
         for _ in range(turns):
             order = generator.permutation(mine)
             for turn in (order, order[::-1]):
