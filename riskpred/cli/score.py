@@ -151,7 +151,12 @@ def _summary(night: "NightSummary", into: Path) -> str:
     stages = ", ".join(
         f"{name} {seconds:.1f}" for name, seconds in sorted(night.seconds.items(), key=lambda item: -item[1])
     )
-    flagged = f" ({night.flagged:,} with too large a remainder)" if night.flagged else ""
+    doubts = [f"{night.flagged:,} with too large a remainder"] if night.flagged else []
+    if failed := night.reason_checks.get("failed", 0):
+        doubts.append(
+            f"{failed:,} of {sum(night.reason_checks.values()):,} checks of a sample failed: see reason_checks"
+        )
+    flagged = f" ({'; '.join(doubts)})" if doubts else ""
     lines = [
         f"{into}: run {night.ledger['run_id']} as of {night.ledger['as_of']}: {night.ledger['subjects']:,} subjects "
         f"({night.computed:,} computed, {night.carried:,} carried), {night.ledger['scored_pairs']:,} scored and "

@@ -102,12 +102,12 @@ def agreement_with_truth(
     """
     model, targets = bundle.model, longest(bundle.model)
     said, there = modality_table(bundle, batch)
-    truth = _true_modalities(batch, model.targets, model.modalities, table)
+    truth = true_modalities(batch, model.targets, model.modalities, table)
     outcomes = [outcome for outcome, _ in model.targets]
     modality, feature, acting = (np.full((len(batch), len(targets)), np.nan) for _ in range(3))
     codes, mine = by_code(people, own)
     moves = np.greater(by_code(people, people.movable[:, None, :].astype(np.float64))[1][:, 0], 0)
-    true_codes = _true_features(batch, [model.targets[q] for q in targets], codes, table)
+    of_codes = true_codes(batch, [model.targets[q] for q in targets], codes, table)
     for t, q in enumerate(targets):
         of = [k for k, outcome in enumerate(outcomes) if outcome == model.targets[q][0]]
         counted = np.repeat(there[:, None], len(of), axis=1) & np.isfinite(truth[:, of])
@@ -116,8 +116,8 @@ def agreement_with_truth(
             truth[:, of].reshape(len(batch), -1),
             counted.reshape(len(batch), -1) & (np.count_nonzero(there, axis=1) > 1)[:, None],
         )
-        known = np.asarray(np.isfinite(true_codes[:, t]).all(axis=1))
-        true = np.nan_to_num(true_codes[:, t])
+        known = np.asarray(np.isfinite(of_codes[:, t]).all(axis=1))
+        true = np.nan_to_num(of_codes[:, t])
         feature[:, t] = rank_correlations(mine[:, t], true, moves & known[:, None])
         acting[:, t] = rank_correlations(mine[:, t], true, moves & (true != 0))
     return modality, feature, acting
@@ -144,7 +144,7 @@ def by_code(people: People, values: Floats) -> tuple[list[str], Floats]:
     return distinct, total
 
 
-def _true_modalities(
+def true_modalities(
     batch: FeatureBatch, targets: tuple[tuple[str, float], ...], modalities: tuple[str, ...], table: pl.DataFrame
 ) -> Floats:
     """Shape: (B, Q, M), NaN where the truth has none."""
@@ -158,9 +158,7 @@ def _true_modalities(
     return found
 
 
-def _true_features(
-    batch: FeatureBatch, targets: list[tuple[str, float]], codes: list[str], table: pl.DataFrame
-) -> Floats:
+def true_codes(batch: FeatureBatch, targets: list[tuple[str, float]], codes: list[str], table: pl.DataFrame) -> Floats:
     """Shape: (B, T, C): 0 where the truth has no row of a code, NaN where it has none of the person and target."""
     found = np.full((len(batch), len(targets), len(codes)), np.nan)
     place, target, column = (

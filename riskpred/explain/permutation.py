@@ -46,3 +46,27 @@ def permutation_shapley(people: People, targets: Sequence[int], permutations: in
             said = explainer(np.ones((1, len(moves))), max_evals=permutations * (2 * len(moves) + 1), silent=True)
             found[subject][:, moves] = said.values[0].T
     return found
+
+
+def quick_shapley(people: People, targets: Sequence[int], permutations: int = 4, seed: int = 1) -> Floats:
+    """The same estimate without shap, a few people at once: what a night can spare. Shape: (B, T, F) risk points.
+
+    Each permutation is read forwards and backwards, as shap does.
+    """
+    asked, generator, players = Asked(people), np.random.default_rng(seed), people.players
+    found = np.zeros((len(people), len(targets), len(players)))
+    for modality in people.model.modalities:
+        mine = np.array([f for f, player in enumerate(players) if player.modality == modality])
+        here = np.flatnonzero(people.movable[:, mine].any(axis=1))
+        turns = 0 if not len(here) else permutations if len(mine) > 1 else 1
+        for _ in range(turns):
+            order = generator.permutation(mine)
+            for turn in (order, order[::-1]):
+                kept = np.ones((len(here), len(mine) + 1, len(players)), dtype=np.bool_)
+                kept[:, :, mine] = False
+                for place, player in enumerate(turn.tolist()):
+                    kept[:, place + 1 :, player] = True
+                worth = asked.worth(modality, np.repeat(here, len(mine) + 1), kept.reshape(-1, len(players)))
+                gained = np.diff(worth.reshape(len(here), len(mine) + 1, -1)[:, :, list(targets)], axis=1)
+                found[here[:, None], :, turn[None, :]] += gained / (2 * turns)
+    return found

@@ -45,6 +45,7 @@ class Assembled:
     flagged: int
     drift: str
     drift_flags: dict[str, int]
+    reason_checks: dict[str, int]
 
 
 def assemble(
@@ -56,9 +57,11 @@ def assemble(
     incomplete_images: Sequence[tuple[str, int | None, str]],
     settings: NightConfig,
     watch: Stopwatch,
+    checks: pa.Table | None = None,
 ) -> Assembled:
     """Write the night into the staging copy of the published file, and check it.
 
+    Args: checks: rows of reason_checks.
     Raises: AssertionError, when a stored row breaks a promise.
     """
     night, found = prepared.night, prepared.standing
@@ -76,6 +79,8 @@ def assemble(
         computation = _write_computed(store, parts, sorted(made), night.run_id, prepared.bundle.model.modalities)
         # Once a night: such a row may belong to nobody, so no part would bring it.
         store.append("rejects", incomplete_image_rows(night, incomplete_images))
+        if checks is not None:
+            store.append("reason_checks", checks)
     with watch("carry"):
         if source is not None:
             carry_over(connection, source, night.run_id, found.subject_id)
@@ -115,6 +120,9 @@ def assemble(
         sum(about["flagged"] for about in told.values()),
         drift_said(drift, reference),
         dict(Counter(flag for flag in drift.column("flag").to_pylist() if flag)),
+        {}
+        if checks is None
+        else dict(Counter("passed" if passed else "failed" for passed in checks.column("passed").to_pylist())),
     )
 
 

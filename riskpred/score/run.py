@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pyarrow as pa
+
 from riskpred.config.night import NightConfig
 from riskpred.errors import GateError
 from riskpred.features.image import ImageSource
@@ -24,6 +26,7 @@ from riskpred.score.plan import iso
 from riskpred.score.prepare import Engine, Prepared, Request, prepare
 from riskpred.score.pseudonyms import new_salt, published_salt
 from riskpred.score.ray_engine import ray_engine
+from riskpred.score.reason_checks import reason_checks
 from riskpred.score.shortage import said_when_short_of_memory
 from riskpred.score.tell import Teller, told
 from riskpred.score.timing import Stopwatch
@@ -42,7 +45,8 @@ class NightSummary:
     computed, carried: subjects.   resumed: subjects whose part an earlier, interrupted run had finished.
     seconds: by stage, added up over processes; total_seconds: on the wall.   rejects: reason -> rows.
     scope_flags: flag -> pairs with a risk that carries it, most frequent first.   drift: one sentence.
-    drift_flags: flag -> rows of drift.   notes: what else was said.
+    drift_flags: flag -> rows of drift.   reason_checks: passed, failed -> checks of tonight's reasons.
+    notes: what else was said.
     """
 
     ledger: Ledger
@@ -58,6 +62,7 @@ class NightSummary:
     rejects: dict[str, int] = field(default_factory=dict)
     drift: str = ""
     drift_flags: dict[str, int] = field(default_factory=dict)
+    reason_checks: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -157,6 +162,7 @@ class _Night:
         self._watch, self._notes, self._progress = watch, notes, progress
         self._resumed = 0
         self._found: Assembled | None = None
+        self._checks: pa.Table | None = None
 
     def run(self, held: Held, batch_size: int, chunk_size: int) -> NightSummary:
         into = self._request.into
@@ -194,6 +200,7 @@ class _Night:
             rejects=found.rejects,
             drift=found.drift,
             drift_flags=found.drift_flags,
+            reason_checks=found.reason_checks,
         )
 
     def _run(self, held: Held, parts: Parts, batch_size: int, chunk_size: int) -> None:
@@ -226,6 +233,10 @@ class _Night:
             )
             self._keep(parts, REASONS, reasons)
             self._make(make, parts, common, reasons, "explain", {})
+        with self._watch("check reasons"):
+            self._checks, failed = reason_checks(prepared.bundle, self._source, night, parts, reasons)
+        if failed:
+            self._notes(failed)
         told = parts.finished(REASONS).values()
         if without := sum(about["without"] for about in told):
             self._notes(f"{without:,} subjects got no feature reasons: an input they were scored from is not there now")
@@ -324,6 +335,7 @@ class _Night:
                     self._source.incomplete_images(),
                     settings,
                     self._watch,
+                    self._checks,
                 )
                 self._teller.journal("gate", gate="all", passed=not found.refused)
                 if found.refused:
