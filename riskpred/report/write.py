@@ -17,12 +17,13 @@ from riskpred.progress import Progress, Silent
 from riskpred.report.index import write_index
 from riskpred.report.language import text
 from riskpred.report.model_card import card_of, card_page, model_card
+from riskpred.report.pdf import printer
 from riskpred.report.read import Scores
 from riskpred.report.render import GENERATOR, page
 from riskpred.report.summarise import run_facts, summarise
 
 MODEL = "model.html"
-_PAGE = re.compile(r"([0-9a-f]{12}|index(-[a-z0-9-]+)?|model)\.html")
+_PAGE = re.compile(r"([0-9a-f]{12}|index(-[a-z0-9-]+)?|model)\.html|[0-9a-f]{12}\.pdf")
 STAGING = ".riskpred-report-"
 """Starts the name of the folder in which a report is being made."""
 _LOCK = ".lock"
@@ -34,12 +35,13 @@ _AT_ONCE = 200
 
 @dataclass(frozen=True)
 class Report:
-    """What was written. run: the ledger facts of the night; chosen: in words, whose pages these are."""
+    """What was written. run: the ledger facts of the night; model: its model card; chosen: in words, whose pages."""
 
     index: Path
     pages: int
     chosen: str
     run: dict[str, Any]
+    model: dict[str, Any]
 
 
 def write_report(
@@ -50,6 +52,7 @@ def write_report(
     progress: Progress | None = None,
     each: Callable[[dict[str, Any]], None] | None = None,
     lang: str = "en",
+    pdf: bool = False,
 ) -> Report:
     """Make a page per subject and an index from the latest published run of `scores`.
 
@@ -61,21 +64,24 @@ def write_report(
         top: the N of highest percentile. Neither: all with feature reasons, or everyone scored if nobody has any.
         each: called with every page's dict, in the order of the pages.
         lang: one of language.LANGUAGES.
+        pdf: also a PDF beside each page.
 
     Raises:
+        UsageError: `pdf`, and what makes one is not installed (see pdf.py).
         InputError: `scores` is missing, locked, not ours, or `subject` is not in the run.
         OutputError: `into` cannot be written.
     """
     progress = progress or Silent()
+    printed = printer(lang, GENERATOR) if pdf else None
     with Scores.open(scores) as opened:
         subjects, chosen = _choose(opened, subject, top)
         with _staging(into) as staging:
             try:
-                written = list(_render(opened, subjects, chosen, staging, progress, each, lang))
+                written = list(_render(opened, subjects, chosen, staging, progress, each, lang, printed))
             except OSError as error:
                 raise not_writable(into, error) from None
             _publish(staging, into, written)
-        return Report(into / "index.html", len(subjects), chosen, run_facts(opened.run))
+        return Report(into / "index.html", len(subjects), chosen, run_facts(opened.run), card_of(opened.run))
 
 
 def _choose(scores: Scores, subject: int | None, top: int | None) -> tuple[list[int], str]:
@@ -104,17 +110,25 @@ def _render(
     progress: Progress,
     each: Callable[[dict[str, Any]], None] | None,
     lang: str,
+    printed: Callable[[str], bytes] | None,
 ) -> Iterator[str]:
     """Write every page and the index into `staging`; yields the file names, the index last."""
+    done = 0
     for first in range(0, len(subjects), _AT_ONCE):
         for rows in scores.rows(subjects[first : first + _AT_ONCE]).values():
             summary = summarise(scores.run, rows)
-            name = f"{summary['pseudonym']}.html"
-            (staging / name).write_text(page(summary, lang), encoding="utf-8")
+            name = summary["pseudonym"]
+            html = page(summary, lang)
+            (staging / f"{name}.html").write_text(html, encoding="utf-8")
+            if printed:
+                (staging / f"{name}.pdf").write_bytes(printed(html))
+                yield f"{name}.pdf"
             if each:
                 each(summary)
-            yield name
-        progress.step("pages", min(first + _AT_ONCE, len(subjects)), len(subjects))
+            yield f"{name}.html"
+            done += 1
+            if printed or done % _AT_ONCE == 0 or done == len(subjects):
+                progress.step("pages", done, len(subjects))
     shown = model_card(scores.run, lang)
     (staging / MODEL).write_text(card_page(shown, card_of(scores.run), lang, index=True), encoding="utf-8")
     yield MODEL
@@ -193,8 +207,10 @@ def _publish(staging: Path, into: Path, written: Sequence[str]) -> None:
 
 
 def is_ours(file: Path) -> bool:
-    """Whether a file is a page that `riskpred report` made."""
+    """Whether a file is a page that `riskpred report` made: it says so at its beginning, a PDF at its end."""
     with file.open("rb") as stream:
+        if file.suffix == ".pdf":
+            stream.seek(max(0, file.stat().st_size - 1000))
         return GENERATOR.encode() in stream.read(1000)
 
 
