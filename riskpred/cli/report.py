@@ -25,7 +25,7 @@ def report(
 
     Without --subject and --top: everyone with feature reasons, or all if nobody has any. Files are named by pseudonym.
 
-    Example: riskpred report scores.duckdb --into report --top 50
+    Example: riskpred report scores.duckdb --into report --top 50 --lang zh --pdf
     """
     from riskpred.cli.progress import Shown
     from riskpred.report.language import LANGUAGES
@@ -38,12 +38,13 @@ def report(
     with tempfile.TemporaryFile("w+", encoding="utf-8") as held:
 
         def each(summary: dict[str, Any]) -> None:
-            held.write(("," if held.tell() else "") + json.dumps(summary, ensure_ascii=False, allow_nan=False))
+            own = {name: entry for name, entry in summary.items() if name != "model"}  # the same for everyone
+            held.write(("," if held.tell() else "") + json.dumps(own, ensure_ascii=False, allow_nan=False))
 
         with Shown() as progress:
             written = write_report(scores, into, subject, top, progress, each if as_json else None, lang, pdf)
         if as_json:
-            head = {"index": str(written.index), "pages": written.pages, "run": written.run}
+            head = {"index": str(written.index), "pages": written.pages, "run": written.run, "model": written.model}
             typer.echo(json.dumps(head, ensure_ascii=False)[:-1] + ', "subjects": [', nl=False)
             held.seek(0)
             shutil.copyfileobj(held, sys.stdout)

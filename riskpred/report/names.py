@@ -5,6 +5,7 @@ itself (`LAB//HDL:mean:1825d` -> "HDL cholesterol, mean in 5 years"), and nothin
 stays beside it on the page, so that a name that reads badly can still be checked.
 """
 
+import math
 import re
 from typing import Any
 
@@ -41,6 +42,8 @@ _WHOLE = {
     "MEDS_BIRTH": text("Birth"),
     "MEDS_DEATH": text("Death"),
 }
+AGE = "age_years"
+"""The built-in feature of someone's age."""
 _SEX = ("GENDER", "SEX")
 _PICTURES = ("image",)
 """Features that are a picture: they have no number, and are not missing."""
@@ -210,6 +213,8 @@ class Names:
             return self.book.value(code, text_value, self._language) or (self.say(_SEXES[sex]) if sex else text_value)
         if value is None:
             return self.say("see the picture") if feature in _PICTURES else self.say("missing")
+        if feature == AGE:
+            value = math.floor(value)  # as people say their age
         return self.measured(value, "0/1" if aggregate == "ever" else unit, feature)
 
     def measured(self, value: float, unit: str | None, feature: str = "") -> str:
@@ -256,13 +261,17 @@ class Names:
             return self.say("aged %(age)s or over", age=f"{low:g}")
         return self.say("aged %(low)s to %(high)s", low=f"{low:g}", high=f"{below - 1:g}")
 
-    def problem(self, problem: str) -> str:
-        """What stood in the way of a published equation."""
-        return self.words.language.known(problem)
+    def both(self, texts: dict[str, str]) -> str:
+        """A text that came with the data in several languages."""
+        return texts.get(self._language) or texts["en"]
 
-    def input(self, name: str) -> str:
-        """Name of an input of a published equation: `systolic_bp_mmhg`, or a code."""
-        return self._known(name) or self.words.language.known(self.outcome_name(name))
+    def input(self, entry: dict[str, Any]) -> str:
+        """Name of an input of a published equation: its label, else made from its name or code."""
+        return self.both(entry["label"]) if entry["label"] else self.code(entry["name"])
+
+    def changed(self, feature: str) -> str:
+        """What would have to change: a feature, or a code whose every feature changes with it."""
+        return self.feature(feature) if _FEATURE.fullmatch(feature) else self.code(feature)
 
     def input_value(self, entry: dict[str, Any]) -> str:
         """Value of an input of a published equation."""
@@ -360,7 +369,7 @@ def feature_code(feature: str) -> str:
 def is_sex(code: str) -> bool:
     """Whether a code is the person's sex."""
     parts = [part for part in code.split("//") if part not in ("", "*")]
-    return len(parts) == 1 and parts[0] in _SEX
+    return len(parts) == 1 and parts[0].upper() in _SEX
 
 
 def sex_of(category: str | None) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
-from riskpred.report.names import feature_parts
+from riskpred.report.names import AGE, feature_parts
 from riskpred.report.read import Row, finite, utc
 from riskpred.report.wordbook import WordBook
 
@@ -104,8 +104,10 @@ def _split(
             name = "(gap)" if inside else "(whole)"
             unnamed.append({"modality": row["modality"], "feature": name, "contribution": left})
     groups = _groups(named, book)
-    raises, raises_left = _shown([group for group in groups if group["contribution"] > 0], SHOWN_GROUPS)
-    lowers, lowers_left = _shown([group for group in groups if group["contribution"] < 0], SHOWN_GROUPS)
+    largest = max((abs(group["contribution"]) for group in groups), default=0.0)
+    decimals = _decimals([largest, *(abs(row["contribution"]) for row in modality_rows)])
+    raises, raises_left = _shown([group for group in groups if group["contribution"] > 0], decimals)
+    lowers, lowers_left = _shown([group for group in groups if group["contribution"] < 0], decimals)
     return {
         "raises": [_cut(group) for group in raises],
         "lowers": [_cut(group) for group in lowers],
@@ -116,7 +118,8 @@ def _split(
         "no_effect": sum(row["contribution"] == 0 for row in named),
         "unnamed": unnamed,
         "unnamed_total": _sum(unnamed),
-        "largest": max((abs(group["contribution"]) for group in groups), default=0.0),
+        "largest": largest,
+        "decimals": decimals,
         "features_total": _sum([*named, *unnamed]),
         "features": len(named),
     }
@@ -131,7 +134,7 @@ def _fact(row: Row, book: WordBook, sex: str | None) -> dict[str, Any]:
         **{name: row[name] for name in ("modality", "feature")},
         "value": value,
         **{name: row[name] for name in ("text_value", "unit")},
-        "time": utc(row["time"]),
+        "time": None if row["feature"] == AGE else utc(row["time"]),  # that of an age is the day of birth
         "usual": usual,
         "side": side(value, usual),
         "contribution": row["contribution"],
@@ -166,11 +169,18 @@ def _groups(named: Sequence[dict[str, Any]], book: WordBook) -> list[dict[str, A
     ]
 
 
-def _shown(groups: list[dict[str, Any]], most: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The `most` groups that weigh most, heaviest sum first, and the others. A group of large facts that cancel weighs
-    as much as the largest of them."""
-    chosen = sorted(groups, key=lambda group: (-_heaviest(group), _key(group)))
-    return sorted(chosen[:most], key=lambda group: (-abs(group["contribution"]), _key(group))), chosen[most:]
+def _decimals(sizes: Sequence[float]) -> int:
+    """Decimals in which the points of one outcome are written: one, unless none of them reaches a point."""
+    largest = max(sizes, default=0.0)
+    return 1 if largest >= 1 else 2 if largest >= 0.1 else 3
+
+
+def _shown(groups: list[dict[str, Any]], decimals: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The groups that weigh most, heaviest sum first, and the others: those below the cut, or written as 0.0 anyway. A
+    group of large facts that cancel weighs as much as the largest of them."""
+    ranked = sorted(groups, key=lambda group: (-_heaviest(group), _key(group)))
+    most = min(SHOWN_GROUPS, sum(_heaviest(group) >= 0.5 * 10**-decimals for group in ranked))
+    return sorted(ranked[:most], key=lambda group: (-abs(group["contribution"]), _key(group))), ranked[most:]
 
 
 def _heaviest(group: dict[str, Any]) -> float:

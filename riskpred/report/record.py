@@ -13,6 +13,8 @@ from riskpred.report.names import feature_code
 from riskpred.report.read import Row, finite, utc
 from riskpred.report.wordbook import WordBook
 
+LEAST_POINTS = 0.005
+"""A moment that moved the risk by less reads 0.00 on the page, and is not marked."""
 SHOWN_MOMENTS = 3
 """Moments marked in one series; all that are stored are in the dict."""
 LARGEST_PICTURE = 65536
@@ -65,6 +67,7 @@ def _moments(code: str, unit: str | None, explanations: Sequence[Row]) -> dict[s
         of_outcome = list(group)
         here = [row for row in of_outcome if row["horizon_years"] == of_outcome[-1]["horizon_years"]]
         best = max(best, here, key=lambda some: max((abs(row["contribution"]) for row in some), default=-1.0))
+    best = [row for row in best if abs(row["contribution"]) >= LEAST_POINTS]
     if not best:
         return None
     best.sort(key=lambda row: (-abs(row["contribution"]), row["time"]))
@@ -174,7 +177,6 @@ def guidelines(evidence: Iterable[Row]) -> list[dict[str, Any]]:
 def _guideline(row: Row) -> dict[str, Any]:
     note = _json(row["note"])
     inputs = note.get("inputs")
-    problems = note.get("problems")
     value = finite(row["value"])
     return {
         "equation": row["name"],
@@ -184,9 +186,27 @@ def _guideline(row: Row) -> dict[str, Any]:
         "time": utc(row["time"]),
         "applies": note.get("applies") is not False,
         "source": note.get("source") if isinstance(note.get("source"), str) else None,
-        "problems": [one for one in problems if isinstance(one, str)] if isinstance(problems, list) else [],
+        "risk_of": _both(note.get("risk_of")),
+        "problems": _problems(note),
         "inputs": [_input(name, one) for name, one in inputs.items()] if isinstance(inputs, dict) else [],
     }
+
+
+def _problems(note: dict[str, Any]) -> list[dict[str, str]]:
+    """What stood in the way, in both languages where the note has both."""
+    english, chinese = (
+        [one for one in note.get(key) or [] if isinstance(one, str)] if isinstance(note.get(key) or [], list) else []
+        for key in ("problems", "problems_zh")
+    )
+    both = english if len(chinese) != len(english) else chinese
+    return [{"en": en, "zh": zh} for en, zh in zip(english, both, strict=True)]
+
+
+def _both(entry: object) -> dict[str, str] | None:
+    """A text in both languages; None where it is not."""
+    texts = entry if isinstance(entry, dict) else {}
+    found = {lang: texts[lang] for lang in ("en", "zh") if isinstance(texts.get(lang), str)}
+    return found if "en" in found else None
 
 
 def _input(name: str, entry: object) -> dict[str, Any]:
@@ -195,6 +215,7 @@ def _input(name: str, entry: object) -> dict[str, Any]:
     number = _number(value)
     return {
         "name": name,
+        "label": _both(entry.get("label")),
         "value": number,
         "text_value": value if isinstance(value, str) else None if number is not None else _truth(value),
         "unit": unit if isinstance(unit, str) else None,

@@ -37,12 +37,6 @@ def named(lang: str, card: dict[str, Any]) -> Names:
     return Names(Words(language(lang)), card)
 
 
-def _decimals(why: dict[str, Any]) -> int:
-    """Decimals of the points of one outcome: one, unless no contribution reaches a point."""
-    largest = max([abs(why["total"]), why["largest"], *(abs(step["contribution"]) for step in why["modalities"])])
-    return 1 if largest >= 1 else 2 if largest >= 0.1 else 3
-
-
 def _axis(why: dict[str, Any]) -> tuple[float, float]:
     """Ends of the axis on which the steps of one outcome are drawn: from zero to just above the highest step."""
     highest = max([why["reference_risk"], why["risk"], *(step["to"] for step in why["modalities"])])
@@ -70,12 +64,11 @@ def environment(lang: str) -> jinja2.Environment:
         "lang": words.language.tag,
         "generator": f"{GENERATOR} {__version__}",
     }
-    made.globals |= {"sep": words.say("; "), "stop": words.say("."), "comma": words.say(", ")}
+    made.globals |= {"sep": words.say("; "), "stop": words.say("."), "comma": words.say(", "), "colon": words.say(": ")}
     made.globals |= {"left": words.say(" ("), "right": words.say(")")}
     made.filters |= {
         "axis": _axis,
         "clip": clip,
-        "decimals": _decimals,
         "lower_first": lower_first,
         "of_people": lambda share, of: words.language.decimal(f"{share * of:.1f}"),
         "points_small": lambda value: words.points(value, 1 if abs(value) >= 0.95 else 2),

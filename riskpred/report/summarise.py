@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from riskpred.report import record
-from riskpred.report.names import feature_code, is_sex, sex_of
+from riskpred.report.names import AGE, feature_code, is_sex, sex_of
 from riskpred.report.read import Row, SubjectRows, finite, utc
 from riskpred.report.reasons import changes, missing, reasons
 from riskpred.report.standing import evaluation
@@ -19,7 +19,6 @@ from riskpred.report.words import nearest
 
 SHOWN_SERIES = 6
 SHOWN_MISSING = 12
-_AGE = "age_years"
 _BAND = re.compile(r"(?P<who>women|men|people)(?:\b.*?\baged (?P<low>\d{1,3})\b)?")
 
 
@@ -73,7 +72,7 @@ def _person(rows: SubjectRows) -> tuple[str | None, float | None]:
     for row in rows.explanations:
         if row["level"] == "feature" and is_sex(feature_code(row["feature"])):
             sex = sex or sex_of(row["text_value"])
-        elif row["level"] == "feature" and row["feature"] == _AGE:
+        elif row["level"] == "feature" and row["feature"] == AGE:
             age = age if age is not None else finite(row["value"])
     for row in rows.risks:
         band = _BAND.match(row["reference_group"])

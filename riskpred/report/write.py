@@ -35,12 +35,13 @@ _AT_ONCE = 200
 
 @dataclass(frozen=True)
 class Report:
-    """What was written. run: the ledger facts of the night; chosen: in words, whose pages these are."""
+    """What was written. run: the ledger facts of the night; model: its model card; chosen: in words, whose pages."""
 
     index: Path
     pages: int
     chosen: str
     run: dict[str, Any]
+    model: dict[str, Any]
 
 
 def write_report(
@@ -80,7 +81,7 @@ def write_report(
             except OSError as error:
                 raise not_writable(into, error) from None
             _publish(staging, into, written)
-        return Report(into / "index.html", len(subjects), chosen, run_facts(opened.run))
+        return Report(into / "index.html", len(subjects), chosen, run_facts(opened.run), card_of(opened.run))
 
 
 def _choose(scores: Scores, subject: int | None, top: int | None) -> tuple[list[int], str]:

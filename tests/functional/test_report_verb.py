@@ -43,6 +43,7 @@ def test_json_holds_the_tables_numbers(scores: Path, tmp_path: Path, capsys: pyt
     printed = json.loads(capsys.readouterr().out)
     assert printed["pages"] == len(printed["subjects"]) == 3
     assert printed["run"]["run_id"] == "run-of-21-november"
+    assert printed["model"]["words"]["VITAL//SBP"]["range"] == {"low": 90, "high": 140}
     with duckdb.connect(str(scores), read_only=True) as connection:
         rows = connection.execute(
             "SELECT pseudonym, outcome, horizon_years, risk "
@@ -65,6 +66,7 @@ def test_json_holds_the_tables_numbers(scores: Path, tmp_path: Path, capsys: pyt
         (["{scores}", "--into", "{scores}/r"], 15, "cannot be written"),
         (["{scores}", "--into", "r", "--subject", "3", "--top", "3"], 2, "not both"),
         (["{scores}", "--into", "r", "--top", "0"], 2, "--top"),
+        (["{scores}", "--into", "r", "--lang", "fr"], 2, "--lang is one of en, zh"),
         (["{scores}"], 2, "--into"),
     ],
 )
@@ -90,3 +92,32 @@ def test_exit_codes(
 def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "--help"]) == 0
     assert "riskpred report scores.duckdb --into report" in capsys.readouterr().out
+
+
+def test_pages_in_chinese_say_so(scores: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(scores), "--into", str(tmp_path / "r"), "--lang", "zh", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    for subject in printed["subjects"]:
+        page = (tmp_path / "r" / f"{subject['pseudonym']}.html").read_text(encoding="utf-8")
+        assert '<html lang="zh-Hans">' in page
+        assert "2026年11月21日" in page
+
+
+def test_json_has_the_parts_of_a_page_unrounded(
+    scores: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(scores), "--into", str(tmp_path / "r"), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    with duckdb.connect(str(scores), read_only=True) as connection:
+        rows = connection.execute(
+            "SELECT pseudonym, outcome, risk_low, risk_high "
+            "FROM missing_impact JOIN pseudonyms USING (run_id, subject_id)"
+        ).fetchall()
+    subjects = {subject["pseudonym"]: subject for subject in printed["subjects"]}
+    assert len(rows) >= 9
+    for pseudonym, outcome, low, high in rows:
+        one = next(one for one in subjects[pseudonym]["outcomes"] if one["outcome"] == outcome)
+        assert [(row["risk_low"], row["risk_high"]) for row in one["missing"]] == [(low, high)]
+        assert one["changes"]["scenarios"]
+        assert one["past"]["risks"]
+    assert all({"series", "images", "evaluation", "guideline"} <= set(subject) for subject in printed["subjects"])

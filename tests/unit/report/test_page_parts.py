@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from riskpred.errors import InputError
 from riskpred.report import render
 from riskpred.report.read import Scores
 from riskpred.report.summarise import summarise
@@ -103,7 +104,7 @@ def test_what_is_missing_and_what_would_have_to_change(
         assert numbers == [pytest.approx(low, abs=0.0501), pytest.approx(high, abs=0.0501)]
     for page in pages.values():
         said = page.text.replace(SPACE, " ")
-        assert "Systolic pressure, latest 162 mmHg → 128 mmHg; Smoking, latest smokes now → has stopped" in said
+        assert "Systolic pressure, latest: 162 mmHg → 128 mmHg; Smoking, latest: smokes now → has stopped" in said
         assert "an association in the data of others, not advice" in said
 
 
@@ -386,3 +387,57 @@ def test_odd_notes_cost_measures_not_pictures(
     assert all(len(image["regions"]) == regions and image["spacing_mm"] is None for image in images)
     for summary in _summaries(own).values():
         assert "from the left" not in read_page(render.page(summary)).text
+
+
+def test_nobodys_day_of_birth_stands_on_a_page(own: Path, read_page: Callable[[str], Any]) -> None:
+    _change(own, "UPDATE explanations SET time = '1941-02-07', value = 84.99 WHERE feature = 'age_years'")
+    summaries = _summaries(own)
+    assert "1941" not in json.dumps(summaries)
+    texts = [read_page(render.page(summary)).text for summary in summaries.values()]
+    assert any(f"84{SPACE}years" in text for text in texts)
+    assert not any("1941" in text or "84.99" in text for text in texts)
+
+
+def test_facts_that_would_read_nothing_are_told_together(own: Path, read_page: Callable[[str], Any]) -> None:
+    _change(own, "UPDATE explanations SET contribution = 0.04 WHERE level = 'feature' AND feature LIKE 'LAB//HDL%'")
+    _change(own, "UPDATE explanations SET contribution = 0.001 WHERE level = 'feature' AND feature LIKE 'VITAL//HR%'")
+    for summary in _summaries(own).values():
+        for one in summary["outcomes"]:
+            why = one["reasons"]
+            shown = {group["group"] or group["code"]: group for side in ("raises", "lowers") for group in why[side]}
+            smallest = 0.5 * 10 ** -why["decimals"]
+            assert "VITAL//HR" not in shown
+            assert all(
+                max(abs(group["contribution"]), *(abs(fact["contribution"]) for fact in group["members"])) >= smallest
+                for group in shown.values()
+            )
+            for side in ("raises", "lowers"):
+                listed = sum(group["contribution"] for group in why[side])
+                assert listed + why[f"{side}_not_shown"]["contribution"] == pytest.approx(why[f"{side}_total"])
+
+
+def test_a_change_that_is_not_enough_says_so(own: Path, read_page: Callable[[str], Any]) -> None:
+    _change(own, "UPDATE changes SET threshold = 0.0001, feature = 'VITAL//SBP' WHERE feature LIKE 'VITAL%'")
+    for summary in _summaries(own).values():
+        said = read_page(render.page(summary)).text.replace(SPACE, " ")
+        assert "Systolic pressure: 162 mmHg → 128 mmHg: the risk would be" in said
+        assert said.count(", still not below") == 2 * len(summary["outcomes"])
+
+
+def test_a_moment_that_moved_nothing_is_not_marked(own: Path) -> None:
+    _change(own, "UPDATE explanations SET contribution = 0.0049 WHERE level = 'moment'")
+    assert all(one["moments"] is None for summary in _summaries(own).values() for one in summary["series"])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE changes SET risk = 1.2",
+        "UPDATE missing_impact SET risk_low = 'nan'",
+        "UPDATE risk_scores SET risk = -0.1 WHERE run_id <> 'run-of-21-november'",
+    ],
+)
+def test_risks_no_night_would_write_are_refused(own: Path, damage: str) -> None:
+    _change(own, damage)
+    with pytest.raises(InputError, match="a risk outside 0 to 1"):
+        _summaries(own)
