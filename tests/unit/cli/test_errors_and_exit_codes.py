@@ -87,10 +87,7 @@ def test_ctrl_c_and_usage(verb: list[BaseException], capsys: pytest.CaptureFixtu
 
 def test_every_verb_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     verbs = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
-    assert verbs == (
-        ["demo", "studies", "ingest", "check", "fit", "evaluate", "card"]
-        + ["score", "explain", "report", "forget", "monitor"]
-    )
+    assert " ".join(verbs) == "demo studies ingest check fit evaluate card score explain report forget monitor"
     for name in verbs:
         assert main([name, "--help"]) == 0
         assert f"riskpred {name}" in capsys.readouterr().out.split("Example", 1)[1], name
