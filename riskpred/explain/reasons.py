@@ -220,7 +220,9 @@ def _moments(part: ModalityPart, wanted: NDArray[np.bool_]) -> _Block:
 def _regions(part: ModalityPart, wanted: NDArray[np.bool_]) -> _Block:
     picture = part.within.picture
     assert picture is not None, part.modality
-    subject, target = np.nonzero(wanted[part.rows])
+    # Of an image that says nothing of a risk no feature has a row: neither has a part of it.
+    says = (part.within.feature[..., 0] != 0) | (picture.region != 0).any(axis=-1)
+    subject, target = np.nonzero(wanted[part.rows] & says)
     each = picture.region[subject, target]
     drawn = np.asarray(picture.mask.any(axis=(2, 3)))[subject]
     pair, place = np.nonzero(drawn)

@@ -158,7 +158,7 @@ def _sums(rows: pl.DataFrame, published: pl.DataFrame, modalities: Sequence[str]
                 .agg(pl.col("contribution").sum())
                 .join(whole.agg(pl.col("contribution").sum().alias("above")), on=key, how="left")
             )
-            off = _largest(both["contribution"] - both["above"])
+            off = _largest(both["contribution"] - both["above"].fill_null(0.0))  # no row: exactly 0
             count = finer["subject_id"].n_unique()
             yield Check(
                 f"sums of {level}s", modality, count, off, f"at most {ROUNDING_POINTS:g}", off <= ROUNDING_POINTS

@@ -177,7 +177,10 @@ def _feature_reasons(connection: DuckDBPyConnection, rows: Rows) -> list[str]:
 
 
 def _finer_reasons(connection: DuckDBPyConnection, rows: Rows) -> list[str]:
-    """Moments add up to the features of their series, regions to the feature `image`, in risk points."""
+    """Moments add up to the features of their series, regions to the feature `image`, in risk points.
+
+    A feature that contributes exactly 0 has no row.
+    """
     key = "subject_id, outcome, horizon_years, modality"
     broken = []
     for level, condition, what in (
@@ -193,7 +196,7 @@ def _finer_reasons(connection: DuckDBPyConnection, rows: Rows) -> list[str]:
                 SELECT {key}, sum(contribution) AS total
                 FROM {rows.of("explanations")} WHERE level = 'feature' AND {condition} GROUP BY ALL
             )
-            SELECT count(*) FILTER (above.total IS NULL OR NOT abs(told.total - above.total) <= {_ROUNDING}),
+            SELECT count(*) FILTER (NOT abs(told.total - coalesce(above.total, 0)) <= {_ROUNDING}),
                 coalesce(sum(infinite), 0)
             FROM told LEFT JOIN above USING ({key})
             """

@@ -127,6 +127,20 @@ def test_regions_and_the_rest_of_a_picture_sum_to_the_image() -> None:
     assert all(row["remainder"] == row["feature"].startswith("(") for row in rows if row["level"] == "region")
 
 
+def test_an_image_that_says_nothing_has_no_parts_either() -> None:
+    told = Described(
+        ("image",), (None,), np.full((1, 1), np.nan), np.full((1, 1), None, dtype=object), np.full((1, 1), 60_000_000)
+    )
+    picture = Picture(np.zeros((1, 8, 8)), np.zeros((1, 3, 8, 8), dtype=bool), np.zeros((1, 2, 4)))
+    within = Within(np.zeros((1, 2)), np.zeros((1, 2)), np.zeros((1, 2, 1)), picture=picture)
+    rows = reason_rows(
+        TARGETS, np.array([11]), [ModalityPart("image", np.array([0]), within, told)], np.ones((1, 2)) > 0
+    )
+    assert {(row["level"], row["feature"]) for row in rows.to_pylist()} == {
+        ("feature", "(presence)"), ("feature", "(unexplained)"),
+    }  # fmt: skip
+
+
 def test_a_picture_is_made_smaller_until_it_fits() -> None:
     noise = np.random.default_rng(1).random((700, 500)).astype(np.float32)
     data, factor = png(noise)
