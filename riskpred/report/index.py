@@ -1,7 +1,8 @@
 """The index of a report: everyone with a page, in several orders, as pages of 2,000 lines that need no script.
 
 An order is a page of its own (`index.html` by highest risk, `index-changed.html`, ...), which its column's heading
-links to. 2,000 lines a page: see tests/benchmarks/reasons/index_size.py.
+links to. 2,000 lines a page: 100,000 in one take Chromium 49 s and 3.5 GB, 2,000 take .4 s and .3 GB (measured by
+tests/benchmarks/reasons/index_size.py).
 """
 
 import tempfile

@@ -249,7 +249,7 @@ def _explain(
         )
     if not explained:
         return
-    _explain_parts(rows, key, phi, person, as_of)
+    told: dict[str, float] = {}
     for modality, facts in _facts(person, as_of, chance).items():
         if not person["has"][modality]:
             continue
@@ -258,6 +258,7 @@ def _explain(
         parts = [phi[modality] * weight / norm for weight in weights]
         small = {"(presence)": 0.06 * phi[modality], "(other)": 0.03 * phi[modality]}
         small["(unexplained)"] = phi[modality] - sum(parts) - sum(small.values())
+        told[modality] = sum(parts) + (small["(other)"] if modality == "series" else 0.0)
         named = [(*fact, part, False) for fact, part in zip(facts, parts, strict=True)]
         named += [(name, None, None, None, part, name != "(presence)") for name, part in small.items()]
         named.sort(key=lambda fact: -abs(fact[4]))
@@ -277,29 +278,33 @@ def _explain(
                     "remainder": remainder,
                 }
             )
+    _explain_parts(rows, key, told, person, as_of)
 
 
 def _explain_parts(
     rows: dict[str, list[dict[str, Any]]],
     key: dict[str, Any],
-    phi: dict[str, float],
+    told: dict[str, float],
     person: dict[str, Any],
     as_of: datetime,
 ) -> None:
-    """Moments of the systolic pressure and regions of the image, each with a row for the rest."""
+    """Moments of the systolic pressure and regions of the image, each with a row for the rest.
+
+    told: what they sum to: the feature rows of the series but (presence) and (unexplained), the row `image`.
+    """
     blank = {"value": None, "text_value": None, "unit": None, "time": None, "remainder": False}
     parts: list[dict[str, Any]] = []
     if person["has"]["series"]:
         for day, value, share in ((20, 162.0, 0.5), (90, 158.0, 0.2), (400, 128.0, -0.1)):
             when = {"time": as_of - timedelta(days=day), "value": value, "unit": "mmHg"}
             moment = {"level": "moment", "modality": "series", "feature": "VITAL//SBP"}
-            parts.append(blank | when | moment | {"contribution": share * phi["series"]})
+            parts.append(blank | when | moment | {"contribution": share * told["series"]})
         rest = {"level": "moment", "modality": "series", "feature": "(other)", "remainder": True}
-        parts.append(blank | rest | {"contribution": 0.4 * phi["series"]})
+        parts.append(blank | rest | {"contribution": 0.4 * told["series"]})
     if person["has"]["image"]:
         for feature, share in (("region 1", 0.7), ("region 2", -0.2), ("(other)", 0.45), ("(unexplained)", 0.05)):
             region = {"level": "region", "modality": "image", "feature": feature, "remainder": feature.startswith("(")}
-            parts.append(blank | region | {"contribution": share * phi["image"]})
+            parts.append(blank | region | {"contribution": share * told["image"]})
     parts.sort(key=lambda part: (part["level"], -abs(part["contribution"])))
     for rank, part in enumerate(parts, start=1):
         rows["explanations"].append(key | part | {"rank": rank})
