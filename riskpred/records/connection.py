@@ -38,7 +38,9 @@ def connect_readonly(path: Path, what: str) -> duckdb.DuckDBPyConnection:
 def without_extensions(connection: duckdb.DuckDBPyConnection) -> None:
     """An extension that is not built in would be fetched from the network; a progress bar would go to stdout."""
     for setting in ("autoinstall_known_extensions", "autoload_known_extensions", "enable_progress_bar"):
-        connection.execute(f"SET {setting} = false")
+        # In a notebook without ipywidgets DuckDB has no progress bar, and refuses to be told so.
+        if connection.execute("SELECT current_setting(?)", [setting]).fetchall() != [(False,)]:
+            connection.execute(f"SET {setting} = false")
 
 
 def tables_of(connection: duckdb.DuckDBPyConnection) -> Tables:

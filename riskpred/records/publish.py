@@ -15,6 +15,7 @@ from pathlib import Path
 import duckdb
 
 from riskpred.errors import OutputError
+from riskpred.records.connection import without_extensions
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,7 @@ def staged(
                 if Path(f"{target}.wal").exists():  # of a program that crashed on it: what it committed counts
                     shutil.copyfile(f"{target}.wal", f"{staging}.wal")
             connection = duckdb.connect(str(staging))
-            for setting in ("autoinstall_known_extensions", "autoload_known_extensions", "enable_progress_bar"):
-                connection.execute(f"SET {setting} = false")
+            without_extensions(connection)
             if memory_limit:
                 connection.execute("SET memory_limit = ?", [memory_limit])
             yield connection

@@ -139,7 +139,7 @@ def badly_laid_out(layout: str, screens: Path) -> Callable[[Seen, str], dict[str
             seen.page.screenshot(path=screens / f"{name.replace(' ', '_')}-{size}.png", full_page=True)
             if problems := seen.page.evaluate(layout):
                 wrong[f"{name}, {size}"] = problems
-        seen.page.emulate_media(media="screen")
+        seen.page.emulate_media(media="null")
         return wrong
 
     return look

@@ -59,3 +59,31 @@ def test_the_first_night_answers_its_questions(scores: Path, tmp_path: Path) -> 
         assert expected in shown
     tables = [output for output in outputs if "text/html" in output.get("data", {})]
     assert len(tables) >= 9
+
+
+def _outputs(ran: Any) -> tuple[list[Any], str, int]:
+    """Outputs of all cells, their plain text, and how many pictures are among them; nothing was said on stderr."""
+    outputs = [output for cell in ran.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert [output.text for output in outputs if output.output_type == "stream" and output.name == "stderr"] == []
+    shown = "\n".join(output.get("data", {}).get("text/plain", "") or output.get("text", "") for output in outputs)
+    return outputs, shown, sum("image/png" in output.get("data", {}) for output in outputs)
+
+
+def test_reasons_of_a_cohort_are_read_from_the_tables_alone(scores: Path, tmp_path: Path) -> None:
+    ran = _run(ROOT / "notebooks" / "02_reading_reasons.ipynb", tmp_path, scores)
+    _, shown, pictures = _outputs(ran)
+    assert pictures == 5, "beeswarm, waterfall, who stands where, groups, moments"
+    for expected in ("run-of-21-november", "'people': 20", "largest gap", "aged", "VITAL//SBP"):
+        assert expected in shown
+    code = "\n".join(cell.source for cell in ran.cells if cell.cell_type == "code")
+    assert "torch" not in code
+    assert "riskpred" not in code.replace("riskpred-demo", "").replace("riskpred demo", ""), "the tables are enough"
+
+
+def test_a_model_is_built_from_yaml_and_compared_with_its_peer(scores: Path, tmp_path: Path) -> None:
+    _, shown, pictures = _outputs(_run(ROOT / "notebooks" / "03_building_a_model.ipynb", tmp_path, scores))
+    assert pictures == 1
+    for expected in ("'name': 'my_study'", "riskpred", "spline_cox", "observed over expected", "not provided"):
+        assert expected in shown
+    assert "LAB//FERRITIN" in shown, "check names the feature that this hospital does not measure"
+    assert "An exercise; nobody is treated by it." in shown, "card.yaml stands in the card"
