@@ -75,7 +75,7 @@ _MODALITIES = {
     "xray": text("X-ray"),
 }
 _REMAINDERS = {
-    "(presence)": text("Which facts there are, and when"),
+    "(presence)": text("Records like these, with typical values"),
     "(other)": text("Smaller facts"),
     "(unexplained)": text("Unexplained"),
     "(whole)": text("As a whole"),

@@ -27,11 +27,12 @@ _VALUES = ("last", "mean", "min", "max", None)
 
 
 def reasons(
-    risks: Sequence[Row], explanations: Sequence[Row], book: WordBook, sex: str | None
+    risks: Sequence[Row], explanations: Sequence[Row], receipts: Sequence[Row], book: WordBook, sex: str | None
 ) -> dict[str, Any] | None:
     """Reasons at the longest horizon that has feature rows, else modality rows; None where there are no rows at all.
 
-    Args: risks, explanations: of one outcome.   sex: female, male or None, for usual ranges.
+    Args: risks, explanations: of one outcome.   receipts: which kinds of data were there.   sex: female, male or None,
+        for usual ranges.
     """
     by_level = {level: [row for row in explanations if row["level"] == level] for level in ("feature", "modality")}
     horizons = [row["horizon_years"] for row in by_level["feature"] or by_level["modality"]]
@@ -41,14 +42,16 @@ def reasons(
         return None
     modality_rows = [row for row in by_level["modality"] if row["horizon_years"] == horizon]
     feature_rows = [row for row in by_level["feature"] if row["horizon_years"] == horizon]
+    used = {row["modality"] for row in receipts if row["status"] == "used"}
     steps, running = [], risk["reference_risk"]
     for row in modality_rows:
         after = running + row["contribution"] / 100
-        steps.append({"modality": row["modality"], "contribution": row["contribution"], "from": running, "to": after})
+        step = {"modality": row["modality"], "contribution": row["contribution"], "used": row["modality"] in used}
+        steps.append(step | {"from": running, "to": after})
         running = after
     gap = 100 * (risk["risk"] - running)
     if abs(gap) > CLOSED_WITHIN_POINTS:
-        steps.append({"modality": "(gap)", "contribution": gap, "from": running, "to": risk["risk"]})
+        steps.append({"modality": "(gap)", "contribution": gap, "used": False, "from": running, "to": risk["risk"]})
     return {
         "horizon_years": horizon,
         "reference_risk": risk["reference_risk"],

@@ -142,7 +142,7 @@ def _outcome(
         "carried": longest["carried"],
         "horizons": horizons,
         "past": _past(run, longest, of(rows.past)),
-        "reasons": reasons(risks, of(rows.explanations), book, sex),
+        "reasons": reasons(risks, of(rows.explanations), rows.receipts, book, sex),
         "missing": missing(of(rows.missing_impact)),
         "changes": changes(of(rows.changes)),
     }
