@@ -13,6 +13,9 @@ from pathlib import Path
 
 from riskpred.errors import UsageError
 
+SIZES = (7.4, 7.0, 6.6)
+"""Font sizes in points, that of style.css first: a page that says more is set smaller before it takes a third sheet."""
+MOST_PAGES = 2
 _CHINESE = {"zh": b":lang=zh-cn"}
 """Languages that need a font of their own -> what such a font says it can write."""
 _SVG = re.compile(r"<svg [^>]*>")
@@ -56,7 +59,12 @@ def printer(lang: str, mark: str) -> Callable[[str], bytes]:
     def make(html: str) -> bytes:
         styled = _LINK.sub("", _SVG.sub(lambda found: found[0] + style, html))
         fetcher = URLFetcher(allowed_protocols={"data"})
-        made = weasyprint.HTML(string=styled, url_fetcher=fetcher).write_pdf(pdf_tags=True)
+        for size in SIZES:
+            sized = styled.replace("</head>", f"<style>@media print{{html{{font-size:{size}pt}}}}</style></head>", 1)
+            document = weasyprint.HTML(string=sized, url_fetcher=fetcher).render(pdf_tags=True)
+            if len(document.pages) <= MOST_PAGES:
+                break
+        made = document.write_pdf(pdf_tags=True)
         assert isinstance(made, bytes)
         return made + f"% {mark}\n".encode()
 

@@ -113,6 +113,16 @@ def test_weasyprint_is_not_loaded_for_pages_alone() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_a_page_that_says_more_is_set_smaller_before_it_takes_a_third_sheet() -> None:
+    make = pdf.printer("en", "mark")
+    style = "<style>@page{size:A4;margin:9mm}@media print{body{font-size:1rem;line-height:1.2}}</style>"
+    pages = {}
+    for lines in (150, 182, 300):
+        body = "".join(f"<div>{number}</div>" for number in range(lines))
+        pages[lines] = len(_read(make(f"<html><head>{style}</head><body>{body}</body></html>")).pages)
+    assert pages == {150: 2, 182: 2, 300: 4}, "and what does not fit at the smallest size is not cut"
+
+
 def test_nothing_of_a_page_is_said_or_fetched(capfd: pytest.CaptureFixture[str], caplog: Any) -> None:
     make: Callable[[str], bytes] = pdf.printer("en", "mark")
     html = (
