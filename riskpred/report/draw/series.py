@@ -10,6 +10,8 @@ from riskpred.report.names import Names
 
 _LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, _HEIGHT = 42, 8, 12, 22, 260, 92
 _MARK = 4.5
+_LABEL = 11.0
+"""Height that a label of the value axis takes."""
 
 
 def series(names: Names, one: dict[str, Any], until: str, marks: Sequence[dict[str, Any]] = ()) -> Markup:
@@ -44,8 +46,12 @@ def series(names: Names, one: dict[str, Any], until: str, marks: Sequence[dict[s
                 f'<rect class="usual" x="{_LEFT}" y="{above:.1f}" width="{wide}" height="{below - above:.1f}"/>'
             )
     parts.append(f'<path class="grid" d="M{_LEFT} {_HEIGHT - _BOTTOM + 4}H{_WIDTH - _RIGHT}"/>')
-    for value in sorted({min(values), max(values)}):
-        parts.append(tick(_LEFT - 6, y(value) + 3.5, words.figure(value), "end"))
+    lowest, highest = min(values), max(values)
+    apart = max(0.0, _LABEL - (y(lowest) - y(highest))) / 2 if lowest < highest else 0.0
+    for value in sorted({lowest, highest}):
+        # Beside its value, unless the two labels would then lie over each other.
+        place = y(value) + 3.5 + (apart if value == lowest else -apart)
+        parts.append(tick(_LEFT - 6, place, words.figure(value), "end"))
     parts.append(f'<path class="line" d="{line(places)}"/><path class="marks" d="{dots(places)}"/>')
     parts.append(f'<path class="dots" d="{dots(places[-1:])}"/>')
     for mark in marks:
