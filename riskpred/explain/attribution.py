@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from riskpred.explain.coalitions import POINTS, coalitions, shapley_weight, value
-from riskpred.explain.picture import MAP_STEPS, Picture, attribution_map, regions_on
+from riskpred.explain.picture import MAP_STEPS, Picture, Worth, attribution_map, regions_on
 from riskpred.explain.tree_shap import TreePath, tree_path
 from riskpred.model.network import Sent, SentOne
 from riskpred.model.risk import RiskModel
@@ -164,7 +164,7 @@ def attribution_baseline(inputs: ModalityTensors, group: Tensor, owner: Tensor |
 
 
 def integrated_gradients(
-    worth: Callable[[ModalityTensors, Tensor], Tensor],
+    worth: Worth,
     inputs: ModalityTensors,
     baseline: Tensor,
     subject: Tensor,
@@ -254,11 +254,21 @@ def _look_at(worth: ModalityWorth, inputs: ImageTensors, start: Tensor, targets:
     )
     mask = regions_on(maps.double().numpy())
     parts = torch.from_numpy(np.concatenate([mask, ~mask.any(axis=1, keepdims=True)], axis=1)).double()
-
-    def per_part(attribution: Tensor, index: Tensor) -> Tensor:
-        return torch.einsum("bhw,bphw->bp", attribution, parts[index])
-
-    region = _converged(worth, inputs, start, per_part, gain, _allowed(gain), first_steps=FIRST_STEPS_IMAGE)
+    # A picture without a region is its own rest, and what the whole contributes is known without a gradient.
+    region = torch.zeros(*gain.shape, parts.shape[1], dtype=torch.float64)
+    region[..., -1] = gain
+    some = parts[:, 0].flatten(1).any(dim=1).nonzero()[:, 0]
+    if len(some):
+        given, begin = inputs.take(some), start[some]
+        region[some] = _converged(
+            lambda part, index: worth(part, some[index]),
+            given,
+            begin,
+            lambda attribution, index: torch.einsum("bhw,bphw->bp", attribution, parts[some[index]]),
+            gain[some],
+            _allowed(gain[some]),
+            first_steps=FIRST_STEPS_IMAGE,
+        )
     return Picture(maps.double().numpy(), mask, region.numpy())
 
 
@@ -268,7 +278,7 @@ def _allowed(total: Tensor) -> Tensor:
 
 
 def _converged(
-    worth: ModalityWorth,
+    worth: Worth,
     inputs: ModalityTensors,
     start: Tensor,
     reduce: Reduce,
@@ -290,7 +300,7 @@ def _converged(
 
 
 def _integrate(
-    worth: ModalityWorth,
+    worth: Worth,
     inputs: ModalityTensors,
     start: Tensor,
     rows: Tensor,

@@ -6,7 +6,7 @@ all targets at once (attribution.py).
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -16,8 +16,8 @@ from torch import Tensor
 from riskpred.explain.regions import REGIONS, regions_of
 from riskpred.model.tensors import ImageTensors, ModalityTensors
 
-if TYPE_CHECKING:
-    Worth = Callable[[ModalityTensors, Tensor], Tensor]
+Worth = Callable[[ModalityTensors, Tensor], Tensor]
+"""What a modality contributes: of N rows, of these subjects (N,), to every target (N, Q)."""
 
 MAP_STEPS: Final = 8
 """Points of the map: it only says where to look, the sums of the regions are integrated to the promise."""
@@ -47,11 +47,11 @@ def regions_on(maps: NDArray[np.float64]) -> NDArray[np.bool_]:
     return mask
 
 
-def attribution_map(worth: "Worth", inputs: ImageTensors, start: Tensor, targets: Tensor, subject: Tensor) -> Tensor:
+def attribution_map(worth: Worth, inputs: ImageTensors, start: Tensor, targets: Tensor, subject: Tensor) -> Tensor:
     """Integrated gradients per pixel, for one target a row, by Captum.
 
     Args:
-        worth: (N rows, their subjects) -> (N, Q).   start: where the paths start.
+        start: where the paths start.
     Shape: start (B, H, W); targets, subject (B,); result (B, H, W).
     """
     from captum.attr import IntegratedGradients  # seconds to import, and only images need it

@@ -15,7 +15,7 @@ from riskpred.model.network import Sent, SentOne
 from riskpred.model.profiles import Profiles
 from riskpred.model.risk import RiskModel
 from riskpred.model.tensors import ImageTensors, ModalityTensors, SeriesTensors, TabularTensors, column_owner
-from riskpred.records.reference_group import EVERYONE, GROUPS, belongs
+from riskpred.records.reference_group import EVERYONE, GROUPS, WIDER, belongs
 
 FEWEST_ROWS: Final = 50
 """Training rows that a group must have of each modality to have a profile of its own: of fewer a mean is chance."""
@@ -36,7 +36,7 @@ class Learned:
         return {
             "rule": (
                 "People of the same sex (GENDER//) and ten-year age band at prediction_time; a group with fewer than "
-                f"{self.fewest} training rows of any modality is explained by everyone's average instead."
+                f"{self.fewest} training rows of any modality is explained by people of that age, these by everyone."
             ),
             "training_rows": dict(zip(self.profiles.names, self.rows, strict=True)),
         }
@@ -45,7 +45,7 @@ class Learned:
 def learn_profiles(
     model: RiskModel, data: TrainingData, group: NDArray[np.int64] | None, fewest: int = FEWEST_ROWS
 ) -> Learned:
-    """Profiles of everyone and of each group with enough training rows.
+    """Profiles of everyone, and of each group and age band with enough training rows that someone is explained by.
 
     Args:
         group: (N,) place in `records.reference_group.GROUPS` of each training row; None = only everyone's is wanted.
@@ -53,10 +53,15 @@ def learn_profiles(
     own = np.zeros(len(data.together), dtype=np.int64) if group is None else group
     members = {EVERYONE: np.ones(len(own), dtype=np.bool_)}
     there = np.stack([given.present.numpy() for given in data.inputs.values()])
-    for place in np.unique(own).tolist():
-        inside = belongs(own, place)
-        if GROUPS[place] != EVERYONE and (there & inside).sum(axis=1).min() >= fewest:
-            members[GROUPS[place]] = inside
+    wanted = {GROUPS[place] for place in np.unique(own).tolist()} - {EVERYONE}
+    while wanted:
+        name = wanted.pop()
+        inside = belongs(own, GROUPS.index(name))
+        if (there & inside).sum(axis=1).min() >= fewest:
+            members[name] = inside
+        elif WIDER[name] not in members:
+            wanted.add(WIDER[name])
+    members = {name: members[name] for name in GROUPS if name in members}
     counted = [torch.from_numpy(rows) for rows in members.values()]
     baselines = [attribution_baselines(model, data, rows) for rows in counted]
     profiles = Profiles(

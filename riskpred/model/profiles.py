@@ -14,7 +14,7 @@ from torch import Tensor
 
 from riskpred.features.batch import FeatureBatch
 from riskpred.model.network import Sent, SentOne
-from riskpred.records.reference_group import EVERYONE, GROUPS
+from riskpred.records.reference_group import EVERYONE, GROUPS, WIDER
 
 NAMES: Final = "groups"
 """Entry of the file's metadata with the groups' names as JSON, in the order of the first dimension."""
@@ -22,7 +22,7 @@ NAMES: Final = "groups"
 
 @dataclass(frozen=True)
 class Profiles:
-    """Reference profiles of N groups, everyone's first; a group that has none of its own is explained by everyone's.
+    """Reference profiles of N groups, everyone's first; a group that has none of its own is explained by a wider one's.
 
     Shape:
         names: N of `records.reference_group.GROUPS`.
@@ -48,7 +48,10 @@ class Profiles:
 
     @cached_property
     def _place(self) -> NDArray[np.int64]:
-        return np.array([self.names.index(name) if name in self.names else 0 for name in GROUPS], dtype=np.int64)
+        def place(name: str) -> int:
+            return self.names.index(name) if name in self.names else place(WIDER[name])
+
+        return np.array([place(name) for name in GROUPS], dtype=np.int64)
 
     @property
     def everyone(self) -> Sent:

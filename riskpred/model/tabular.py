@@ -93,7 +93,7 @@ class TabularEncoder(nn.Module):
         self.scale.copy_(torch.where(deviation > 1e-9 * (1 + mean.abs()), deviation, torch.ones_like(deviation)))
 
     def limits(self) -> tuple[Tensor, Tensor]:
-        """Lowest and highest value of each column that spline and residual tell apart from others. Shape: (W,), (W,)."""
+        """Lowest and highest value of each column that spline and residual tell from others. Shape: (W,), (W,)."""
         low, high = (torch.full((len(self._numeric) + len(self._hot),), sign * torch.inf) for sign in (-1, 1))
         low[self._numeric], high[self._numeric] = self.design.low.float(), self.design.high.float()
         return low, high

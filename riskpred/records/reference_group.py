@@ -41,6 +41,14 @@ GROUPS: Final = (
 )
 """Every group there can be; of whom neither sex nor age is known belongs to everyone."""
 
+WIDER: Final = {
+    _name(s, b): _name(0, b) if s else EVERYONE
+    for s in range(len(_SEXES))
+    for b in range(_WIDE)
+    if _name(s, b) in GROUPS
+}
+"""Who stands in for a group that is too small: people of that age of either sex, and for these everyone."""
+
 
 def reference_groups(chunk: SubjectChunk, rows: CohortRows) -> NDArray[np.int64]:
     """Place in GROUPS of each row, by age and sex at its prediction_time. Shape: (R,)."""

@@ -1,6 +1,7 @@
 """Integrated gradients within a modality: completeness, the baseline, and Captum as the reference implementation."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from riskpred.explain.attribution import (
     within_modality,
 )
 from riskpred.explain.coalitions import modality_reasons
+from riskpred.explain.subjects import explain_batch
 from riskpred.model.tensors import TabularTensors, column_owner
 
 
@@ -171,3 +173,45 @@ def test_a_value_far_beyond_what_encoders_read_costs_no_step(
     monkeypatch.setattr(ModalityWorth, "held", lambda self, inputs, owner: inputs)
     straight = within_modality(worth, far, baseline, owner, nobody)
     assert np.abs(straight.unexplained).max() > 10 * np.abs(within.unexplained).max()
+
+
+def test_moments_lie_at_their_steps_however_rows_are_put_together(
+    random_bundle: Callable[[int], Any], small_batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, (_, batch) = random_bundle(2), small_batch
+    worth, given, _, rows = _parts(bundle, batch, "series")
+    assert len(set(given.length.tolist())) > 2, "rows of several lengths"
+    baseline, nobody = bundle.profiles.baseline["series"][0], np.zeros(len(rows), dtype=np.int64)
+    together = within_modality(worth, given, baseline, None, nobody)
+    monkeypatch.setattr("riskpred.explain.attribution._PATH_ROWS", 1)
+    alone = within_modality(worth, given, baseline, None, nobody)
+    assert alone.moment == pytest.approx(together.moment, abs=1e-4)
+    beyond = np.arange(given.values.shape[1])[None] >= given.length.numpy()[:, None]
+    assert beyond.any()
+    assert not alone.moment.transpose(0, 2, 1, 3)[beyond].any(), "nothing is said of steps that are not there"
+
+
+def test_each_subject_starts_from_the_medians_of_its_own_group(
+    random_bundle: Callable[[int], Any], small_batch: Any
+) -> None:
+    bundle, (_, batch) = random_bundle(1), small_batch
+    inputs = bundle.model.tensors(batch)
+    present, profile = {name: given.present for name, given in inputs.items()}, bundle.profiles.places(batch)
+    sent = bundle.model.encode(inputs)
+    contribution = modality_reasons(bundle.model, sent, bundle.profiles.sent, present, profile).contribution
+    wanted = np.zeros(contribution.shape[:2], dtype=bool)
+    wanted[:, 1] = True
+
+    def presence(of: Any) -> dict[tuple[int, str], float]:
+        top = np.ones(len(batch), dtype=np.int64)
+        rows = explain_batch(of, batch, wanted, top, contribution, "fp32").explanations.to_pylist()
+        return {
+            (row["subject_id"], row["modality"]): row["contribution"] for row in rows if row["feature"] == "(presence)"
+        }
+
+    same = {name: part[:1].expand_as(part) for name, part in bundle.profiles.baseline.items()}
+    own, others = presence(bundle), presence(replace(bundle, profiles=replace(bundle.profiles, baseline=same)))
+    moved = {key: abs(own[key] - others[key]) for key in own}
+    place = dict(zip(batch.subject_id.tolist(), profile.tolist(), strict=True))
+    assert max(moved[key] for key in own if place[key[0]] == 0) == 0
+    assert np.median([moved[key] for key in own if place[key[0]] > 0]) > 1e-3

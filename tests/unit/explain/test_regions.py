@@ -48,11 +48,21 @@ def test_regions_are_disjoint_signed_and_the_largest_first() -> None:
 def test_two_summits_of_one_hill_are_one_region_and_a_slope_is_none() -> None:
     row, column = np.mgrid[:64, :64]
     hill = np.exp(-((row - 30) ** 2 + (column - 28) ** 2) / 60) + 0.95 * np.exp(
-        -((row - 30) ** 2 + (column - 36) ** 2) / 60
+        -((row - 30) ** 2 + (column - 44) ** 2) / 60
     )
+    assert hill[30, 36] < 0.95 * hill[30, 28], "two summits"
     (found,) = regions_of(hill)
     assert found[30, 28]
-    assert found[30, 36]
+    assert found[30, 44]
+
+
+def test_a_wide_region_comes_before_a_higher_one_that_adds_less() -> None:
+    attribution = np.zeros((64, 64))
+    attribution[4:10, 4:10] = 0.05
+    attribution[30:60, 20:60] = 0.02
+    wide, high = regions_of(attribution)
+    assert wide[45, 40]
+    assert high[7, 7]
 
 
 @pytest.mark.parametrize("seed", range(6))

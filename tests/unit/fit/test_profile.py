@@ -39,9 +39,10 @@ def model(rows: Rows, plan: FeaturePlan, outcomes: OutcomesConfig, quick: Networ
 
 @pytest.fixture(scope="module")
 def group(rows: Rows) -> np.ndarray:
-    """100 women and 160 men of their fifties, 100 people of that age, 20 women of their sixties, 20 of whom nothing."""
-    names = ["women aged 50 to 59"] * 100 + ["men aged 50 to 59"] * 160 + ["people aged 50 to 59"] * 100
-    names += ["women aged 60 to 69"] * 20 + ["everyone"] * 20
+    """100 women and 120 men of their fifties; of people of their sixties too few of either sex."""
+    names = ["women aged 50 to 59"] * 100 + ["men aged 50 to 59"] * 120
+    names += ["women aged 60 to 69"] * 40 + ["men aged 60 to 69"] * 40 + ["people aged 60 to 69"] * 70
+    names += ["women under 30"] * 10 + ["everyone"] * 20
     place = np.array([GROUPS.index(name) for name in names])
     return np.random.default_rng(0).permutation(place)
 
@@ -52,17 +53,27 @@ def test_a_profile_is_the_mean_of_what_is_sent_by_those_of_the_group_who_have_it
     data = training_data(model, rows)
     learned = learn_profiles(model, data, group)
     names = learned.profiles.names
-    assert sorted(names) == ["everyone", "men aged 50 to 59", "people aged 50 to 59", "women aged 50 to 59"]
     assert dict(zip(names, learned.rows, strict=True)) == {
-        "everyone": 400, "men aged 50 to 59": 160, "people aged 50 to 59": 360, "women aged 50 to 59": 100,
+        "everyone": 400, "women aged 50 to 59": 100, "men aged 50 to 59": 120, "people aged 60 to 69": 150,
     }  # fmt: skip
-    assert learned.card_entry()["training_rows"]["men aged 50 to 59"] == 160
-    fifties = [GROUPS.index(f"{who} aged 50 to 59") for who in ("women", "men", "people")]
+    assert learned.card_entry()["training_rows"]["men aged 50 to 59"] == 120
+    sixties = [GROUPS.index(f"{who} aged 60 to 69") for who in ("women", "men", "people")]
     inside = {
         "everyone": np.ones(400, dtype=bool),
-        "women aged 50 to 59": group == fifties[0],
-        "men aged 50 to 59": group == fifties[1],
-        "people aged 50 to 59": np.isin(group, fifties),  # of either sex
+        "women aged 50 to 59": group == GROUPS.index("women aged 50 to 59"),
+        "men aged 50 to 59": group == GROUPS.index("men aged 50 to 59"),
+        "people aged 60 to 69": np.isin(group, sixties),  # of either sex
+    }
+    places = learned.profiles.places(replace(rows.batch, group=group))
+    explained = {GROUPS[place]: names[own] for place, own in zip(group.tolist(), places.tolist(), strict=True)}
+    assert explained == {
+        "everyone": "everyone",
+        "women under 30": "everyone",
+        "women aged 50 to 59": "women aged 50 to 59",
+        "men aged 50 to 59": "men aged 50 to 59",
+        "women aged 60 to 69": "people aged 60 to 69",
+        "men aged 60 to 69": "people aged 60 to 69",
+        "people aged 60 to 69": "people aged 60 to 69",
     }
     with torch.no_grad():
         sent = model.encode(data.inputs)
@@ -94,7 +105,7 @@ def test_baselines_are_medians_modes_and_the_mean_image_of_the_group(
         assert found["image"].numpy() == pytest.approx(pixels.mean(axis=0), abs=1e-5)
 
 
-def test_a_group_with_too_few_rows_of_any_modality_is_explained_by_everyone(
+def test_a_group_with_too_few_rows_of_any_modality_is_explained_by_people_of_its_age(
     model: RiskModel, rows: Rows, group: np.ndarray
 ) -> None:
     women = np.flatnonzero(group == GROUPS.index("women aged 50 to 59"))
@@ -105,8 +116,8 @@ def test_a_group_with_too_few_rows_of_any_modality_is_explained_by_everyone(
     series = fewer.batch.present["series"][women].sum()
     assert series >= 50, "the image alone is what is rare"
     profiles = learn_profiles(model, training_data(model, fewer), group).profiles
-    assert sorted(profiles.names) == ["everyone", "men aged 50 to 59", "people aged 50 to 59"]
+    assert sorted(profiles.names) == ["everyone", "men aged 50 to 59", "people aged 50 to 59", "people aged 60 to 69"]
     places = profiles.places(replace(fewer.batch, group=group))
-    assert set(places[women].tolist()) == {0}
+    assert {profiles.names[place] for place in places[women]} == {"people aged 50 to 59"}
     assert profiles.places(fewer.batch).tolist() == [0] * 400, "rows that do not say belong to everyone"
     assert learn_profiles(model, training_data(model, rows), None).profiles.names == ("everyone",)

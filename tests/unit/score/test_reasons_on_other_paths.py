@@ -31,7 +31,7 @@ IMAGE = """
     ORDER BY subject_id, outcome, horizon_years
 """
 LEFT = """
-    SELECT contribution FROM explanations WHERE modality = 'image' AND feature = '(unexplained)'
+    SELECT contribution FROM explanations WHERE modality = 'image' AND level = 'feature' AND feature = '(unexplained)'
     ORDER BY subject_id, outcome, horizon_years
 """
 
