@@ -24,14 +24,14 @@ DATA: Final = Path(
 
 STUDIES: Final = {
     "framingham": "framingham",
-    "framingham_exams": "framingham",
+    "nafld": "nafld",
+    "physionet2012": "physionet2012",
     "gbsg": "deepsurv_benchmarks",
     "metabric": "deepsurv_benchmarks",
     "support": "deepsurv_benchmarks",
-    "nafld": "nafld",
+    "framingham_exams": "framingham",
     "nhanes_phq9": "nhanes_phq9",
     "nhanes_mortality": "nhanes_mortality",
-    "physionet2012": "physionet2012",
     "hannover_cxr": "hannover_cxr",
     "lgg_mri": "lgg_mri",
 }
