@@ -153,6 +153,8 @@ OUTCOMES = (
     text("Death in hospital"),
 )
 """Names of outcomes in packaged studies (configs/studies), which their YAML gives in English."""
+EQUATIONS = (text("PREVENT total CVD"), text("Pooled cohort equations"))
+_EQUATION = re.compile(r"(?P<name>.+), (?P<years>\d{1,2}) years", re.DOTALL)
 _AGED = re.compile(r"(?P<who>women|men|people)(?: aged (?P<low>\d{1,3}) to (?P<high>\d{1,3}))?")
 _WHO = {"women": text("women"), "men": text("men"), "people": text("people")}
 
@@ -264,6 +266,14 @@ class Names:
     def both(self, texts: dict[str, str]) -> str:
         """A text that came with the data in several languages."""
         return texts.get(self._language) or texts["en"]
+
+    def equation(self, equation: str) -> str:
+        """Name of a published equation, its span in words: "PREVENT total CVD, 10 years"."""
+        match = _EQUATION.fullmatch(equation)
+        if not match:
+            return self.words.language.known(equation)
+        name = self.words.language.known(match["name"])
+        return self.say("%(name)s, %(how)s", name=name, how=self.words.horizon(float(match["years"])))
 
     def input(self, entry: dict[str, Any]) -> str:
         """Name of an input of a published equation: its label, else made from its name or code."""

@@ -110,6 +110,13 @@ def test_reference_groups_in_chinese() -> None:
     assert names.reference_group("a group of the study") == "a group of the study"
 
 
+def test_equations_in_chinese() -> None:
+    names = Names(Words(language("zh")))
+    assert names.equation("PREVENT total CVD, 10 years") == "PREVENT 总心血管病，10\u00a0年"
+    assert names.equation("SCORE2-OP, 10 years") == "SCORE2-OP，10\u00a0年"
+    assert names.equation("a site's own, someday") == "a site's own, someday"
+
+
 def test_texts_of_the_data_are_never_taken_for_formats() -> None:
     zh = language("zh")
     assert zh.known("100 %(of) them %s") == "100 %(of) them %s"
