@@ -57,3 +57,12 @@ def test_help_loads_nothing_heavy() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "[]"
+
+
+def test_only_evaluate_reads_what_is_true_of_simulated_people() -> None:
+    """The demo writes it, `evaluate --truth` reads it; nothing that fits or scores knows it."""
+    words = ("true_contributions", "true_findings", "truth.parquet", "with_truth", "true_reasons")
+    readers = {str(path.relative_to(PACKAGE)) for path in MODULES if any(word in path.read_text() for word in words)}
+    rooms = {"evaluate", "records/simulate", "cli/demo.py", "cli/evaluate.py"}
+    assert {name for name in readers if not any(name.startswith(room) for room in rooms)} == set()
+    assert "evaluate/true_reasons.py" in readers

@@ -1,6 +1,7 @@
 """Average people of the simulated hospital: whom each subject is compared with, and what such a person sends.
 
-The groups are those of the product's reasons: sex and ten-year age band, and everyone where a group is small.
+The groups are those of the product's reasons: sex and ten-year age band, people of that age where such a group is
+small, and everyone where that is small, too.
 """
 
 from dataclasses import dataclass
@@ -10,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from riskpred.config.simulation import LATENTS, HospitalConfig
+from riskpred.records.reference_group import BAND_STARTS, EVERYONE, GROUPS, WIDER
 from riskpred.records.simulate.population import COMBINATIONS, MODALITIES, Population, Values
 from riskpred.records.simulate.rates import posterior
 
-EVERYONE: Final = "everyone"
-FEWEST: Final = 50
-"""A group of fewer people takes everyone's reference."""
+FEWEST: Final = 60
+"""Fewer people with a modality, and a group takes a wider one's reference: about 50 of these train a model."""
 
 _BLOCK: Final = 4096
 
@@ -36,25 +37,47 @@ class Reference:
 
 
 def group_names(population: Population) -> NDArray[np.str_]:
-    """Each subject's group: women (or men) aged 50 to 59, say; everyone where it has too few people. Shape: (N,)."""
-    band = (np.floor(population.age_days / 365.25 / 10) * 10).astype(np.int64).clip(max=80)
+    """Each subject's group: women (or men) aged 50 to 59, say; a wider one where it has too few people. Shape: (N,)."""
+    own = _own_names(population)
+    there, place = np.unique(own, return_inverse=True)
+    chosen = []
+    for name in there.tolist():
+        while name != EVERYONE and _people(population, own, name) < FEWEST:
+            name = WIDER[name]
+        chosen.append(name)
+    assert set(chosen) <= set(GROUPS), "groups as the product words them"
+    return np.array(chosen)[place].astype(np.str_)
+
+
+def _own_names(population: Population) -> NDArray[np.str_]:
+    """The group that sex and age alone say. Shape: (N,)."""
+    band = (np.floor(population.age_days / 365.25 / 10) * 10).astype(np.int64).clip(max=BAND_STARTS[-1])
+    words = {low: f"aged {low} to {low + 9}" for low in BAND_STARTS[:-1]} | {BAND_STARTS[-1]: "aged 80 and over"}
     sex = np.where(population.terms["male"] == 1, "men", "women").tolist()
-    words = {low: "aged 80 and over" if low == 80 else f"aged {low} to {low + 9}" for low in range(30, 90, 10)}
-    names = np.array([f"{who} {words[low]}" for who, low in zip(sex, band.tolist(), strict=True)])
-    there, place, count = np.unique(names, return_inverse=True, return_counts=True)
-    present = np.bincount(place, weights=population.present, minlength=len(there))
-    assert count.sum() == len(population)
-    small = present < FEWEST
-    return np.where(small[place], EVERYONE, names).astype(np.str_)
+    return np.array([f"{who} {words[low]}" for who, low in zip(sex, band.tolist(), strict=True)], dtype=np.str_)
+
+
+def _inside(own: NDArray[np.str_], name: str) -> NDArray[np.bool_]:
+    """Whose people a group is made of. Shape: (N,)."""
+    mine = [WIDER[one] == name or one == name for one in own.tolist()]
+    return np.ones(len(own), dtype=np.bool_) if name == EVERYONE else np.array(mine, dtype=np.bool_)
+
+
+def _people(population: Population, own: NDArray[np.str_], name: str) -> int:
+    """Fewest people of a group who have a modality that anybody has."""
+    inside = _inside(own, name) & population.present
+    recorded = [population.recorded[m] for m in MODALITIES if m != "tabular" and population.recorded[m].any()]
+    return int(min((inside & have).sum() for have in [inside, *recorded]))
 
 
 def references(config: HospitalConfig, population: Population, groups: NDArray[np.str_]) -> dict[str, Reference]:
     """Group -> its average person, from those who are at the hospital on day 0."""
     found = {}
     told = _told_states(config, population)
+    own = _own_names(population)
     for name in np.unique(groups).tolist():
-        inside = population.present & ((groups == name) | (name == EVERYONE))
-        found[name] = _reference(name, population, told, np.flatnonzero(inside))
+        rows = np.flatnonzero(population.present & _inside(own, name))
+        found[name] = _reference(name, population, told, rows)
     return found
 
 

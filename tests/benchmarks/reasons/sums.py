@@ -27,8 +27,8 @@ def measure(work: Path, attempts: Attempts) -> Figures:
         scores = work / "studies" / study / "scores.duckdb"
         scores.unlink(missing_ok=True)
         words = ["score", found.warehouse, "--model", found.bundle, "--into", scores, "--explain", str(EXPLAINED)]
-        ran = command.run([*words, "--force", "--json"], work)
-        attempts.add(study, {**sums_of(scores), "wall_s": round(ran.expect(0, 14).wall_s, 1)}, {})
+        ran = command.run([*words, "--force", "--json"], work).expect(0, 14)
+        attempts.add(study, {**sums_of(scores), "wall_s": round(ran.wall_s, 1)}, {})
     return {"studies": attempts.made}
 
 

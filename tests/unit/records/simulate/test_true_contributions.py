@@ -10,20 +10,21 @@ import polars as pl
 import pytest
 
 from riskpred.config.simulation import HospitalConfig
+from riskpred.records.reference_group import EVERYONE
 from riskpred.records.schema import table_schema
 from riskpred.records.simulate.contributions import PRESENCE, TABULAR, Contributions, _shapley, true_contributions
 from riskpred.records.simulate.draws import Draws
 from riskpred.records.simulate.hospital import Simulated, write_truth
 from riskpred.records.simulate.population import MODALITIES, Population, populate
 from riskpred.records.simulate.rates import true_risks
-from riskpred.records.simulate.reference import EVERYONE, group_names, references
+from riskpred.records.simulate.reference import group_names, references
 from riskpred.records.simulate.true_tables import write_contributions, write_findings
 from riskpred.records.simulate.true_value import Told, risks_told
 
 
 @pytest.fixture(scope="module")
 def people(config: HospitalConfig) -> Population:
-    return populate(config, 700, Draws(3))
+    return populate(config, 1000, Draws(3))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_what_changes_nothing_contributes_nothing(people: Population, found: Con
     assert (tabular["LAB//LDL"][unmeasured] == 0).all()
     assert (tabular["LAB//LDL"][~unmeasured] != 0).any(axis=1).mean() > 0.9
     assert (tabular["LAB//CRP"][people.latent[:, 0] != 2] == 0).all()
-    in_a_group = found.group != EVERYONE
+    in_a_group = np.char.startswith(found.group, "men ") | np.char.startswith(found.group, "women ")
     assert in_a_group.any()
     assert (tabular["GENDER//*"][in_a_group] == 0).all(), "within a group of one sex, sex is what is typical"
 
@@ -114,11 +115,16 @@ def test_shapley_matrix_is_the_mean_over_orders() -> None:
     assert _shapley(3) @ worth == pytest.approx(expected)
 
 
-def test_a_small_group_takes_everyones_reference(config: HospitalConfig, people: Population) -> None:
-    few = replace(people, died_before=people.age_days > 60 * 365)
-    groups = group_names(few)
-    assert set(groups[people.age_days > 70 * 365.25]) == {EVERYONE}
-    assert set(group_names(people)) > {EVERYONE, "men aged 50 to 59"}
+def test_a_small_group_takes_a_wider_ones_reference(people: Population) -> None:
+    old = people.age_days > 70 * 365.25
+    gone = replace(people, died_before=people.age_days > 60 * 365)
+    assert set(group_names(gone)[old]) == {EVERYONE}
+    # So few are left of each sex in their sixties that only both together are enough.
+    sixty = (people.age_days > 60 * 365.25) & (people.age_days < 70 * 365.25)
+    few = replace(people, recorded={m: np.ones(len(people), dtype=bool) for m in MODALITIES})
+    assert set(group_names(few)[sixty]) == {"men aged 60 to 69", "women aged 60 to 69"}
+    seldom = replace(few, recorded={**few.recorded, "image": np.arange(len(people)) % 2 == 0})
+    assert set(group_names(seldom)[sixty]) == {"people aged 60 to 69"}
 
 
 def test_written_contributions_are_those_of_the_true_risks(
