@@ -1,6 +1,7 @@
 """The drawing of a series: labels of its value axis never lie over each other."""
 
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -19,5 +20,5 @@ def test_labels_are_apart(values: tuple[float, float]) -> None:
         float(y) for y in re.findall(r'<text[^>]* y="([-\d.]+)"[^>]*text-anchor="end"[^>]*>[\d.]+</text>', drawn)
     ]
     assert len(heights) == len(set(values))
-    assert all(abs(a - b) >= 10.9 for a, b in zip(heights, heights[1:], strict=False))
+    assert all(abs(a - b) >= 10.9 for a, b in pairwise(heights))
     assert all(0 < y < 92 for y in heights)
