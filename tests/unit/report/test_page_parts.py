@@ -161,6 +161,22 @@ def test_a_threshold_that_is_the_starting_point_is_called_so(own: Path, read_pag
         assert any(one["changes"] for one in summary["outcomes"]) == ("for a risk below 1.2 %" in text)
 
 
+def test_a_page_of_what_is_known_at_once_does_not_say_now_twice(
+    own: Path, read_page: Callable[[str], Any], summaries: dict[str, dict[str, Any]]
+) -> None:
+    [[outcome]] = {tuple(one["outcome"] for one in s["outcomes"][:1]) for s in list(summaries.values())[:1]}
+    for summary in _summaries(own).values():
+        for one in summary["outcomes"]:
+            if one["outcome"] == outcome and one["reasons"]:
+                one["horizons"] = [one["horizons"][-1] | {"horizon_years": 0.0, "risk": 0.999}]
+                one["reasons"]["horizon_years"] = 0.0
+                text = read_page(render.page(summary)).text.replace(SPACE, " ")
+                assert "More than 99 of 100 people like this one have this now" in text, "a sentence begins"
+                assert " now: from " not in text
+                return
+    raise AssertionError("nobody has the outcome")
+
+
 def test_a_missing_fact_that_moves_nothing_is_not_named(own: Path) -> None:
     _change(own, "UPDATE missing_impact SET risk_low = 0.05, risk_high = 0.0505")
     assert all(one["missing"] == [] for summary in _summaries(own).values() for one in summary["outcomes"])
