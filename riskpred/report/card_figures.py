@@ -5,11 +5,27 @@ out.
 """
 
 import math
+import re
 from typing import Any, Final
 
+from riskpred.report.language import text
 from riskpred.report.names import Names
 
 RANK: Final = ("uno_c", "auc")
+REASONS: Final = (
+    text("%(n)s with the outcome, at least %(least)s needed"),
+    text("%(n)s without the outcome, at least %(least)s needed"),
+    text("fewer than 10 people with or without the outcome: not shown"),
+    text("not shown: a smaller group could be worked out from it"),
+    text("not shown"),
+    text("the blanking window reaches the horizon"),
+    text("nobody's outcome is known"),
+    text("no outcome by the horizon"),
+    text("only one class is there"),
+    text("all risks are equal"),
+)
+"""Why `evaluate` gives no figure, in its words."""
+_TOO_FEW: Final = re.compile(r"(?P<n>\d+) (?P<with>with|without) the outcome, at least (?P<least>\d+) needed")
 """Discrimination: the first that is there."""
 
 COLUMNS: Final = ("observed", "expected", "observed_over_expected", "citl", "slope", "ici", "brier", "ipa")
@@ -161,7 +177,21 @@ class Figures:
         figures = row.get("figures")
         entries = [one for one in figures.values() if isinstance(one, dict)] if isinstance(figures, dict) else []
         reasons = dict.fromkeys(str(one["reason"]) for one in entries if one.get("reason"))
-        return "" if any(_finite(one.get("value")) is not None for one in entries) else "; ".join(reasons)
+        if any(_finite(one.get("value")) is not None for one in entries):
+            return ""
+        return self.say("; ").join(self._reason(reason) for reason in reasons)
+
+    def _reason(self, reason: str) -> str:
+        """One of `evaluate`'s reasons in this language; one that it has since learned stands as it is."""
+        counted = _TOO_FEW.fullmatch(reason)
+        if counted is None:
+            return self.words.language.known(reason)
+        said = (
+            "%(n)s with the outcome, at least %(least)s needed"
+            if counted["with"] == "with"
+            else "%(n)s without the outcome, at least %(least)s needed"
+        )
+        return self.say(said, n=counted["n"], least=counted["least"])
 
     def _rows(self, evaluation: dict[str, Any], part: str) -> list[tuple[str, list[dict[str, Any]]]]:
         outcomes = evaluation.get("outcomes")

@@ -137,6 +137,7 @@ _FLAGS_SHORT = {
 }
 _SEXES = {"male": text("male"), "female": text("female")}
 _UNITS = {"years": text("years"), "days": text("days"), "events": text("events")}
+_A_YEAR = " per year"  # of a slope (config/features.py)
 _ONE_UNIT = {"years": text("year"), "days": text("day"), "events": text("event")}
 OUTCOMES = (
     text("Cardiovascular disease"),
@@ -155,7 +156,9 @@ OUTCOMES = (
 """Names of outcomes in packaged studies (configs/studies), which their YAML gives in English."""
 EQUATIONS = (text("PREVENT total CVD"), text("Pooled cohort equations"))
 _EQUATION = re.compile(r"(?P<name>.+), (?P<years>\d{1,2}) years", re.DOTALL)
-_AGED = re.compile(r"(?P<who>women|men|people)(?: aged (?P<low>\d{1,3}) to (?P<high>\d{1,3}))?")
+_AGED = re.compile(
+    r"(?P<who>women|men|people)(?: under (?P<below>\d{1,3})| aged (?P<low>\d{1,3})(?: to (?P<high>\d{1,3})| and over))?"
+)
 _WHO = {"women": text("women"), "men": text("men"), "people": text("people")}
 
 
@@ -223,6 +226,8 @@ class Names:
         """A number with its unit: (26.39, "kg/m2") -> "26.39 kg/m2", (1, "events") -> "1 event", (1, "0/1") -> yes."""
         if unit == "0/1" and value in (0, 1):
             return self.say("yes") if value else self.say("no")
+        if unit == "0/1" and 0 < value < 1:  # the mean of several
+            return self.say("yes in %(share)s of entries", share=self.words.percent(value))
         shown = self.unit(unit, feature_code(feature), value)
         figure = self.words.figure(value)
         return self.say("%(number)s\u00a0%(unit)s", number=figure, unit=shown) if shown else figure
@@ -294,6 +299,8 @@ class Names:
         known = self.book.unit(code, unit, self._language) if not (unit in _ONE_UNIT and value == 1) else None
         if known is not None:
             return known
+        if unit.endswith(_A_YEAR):
+            return self.say("%(unit)s per year", unit=self.unit(unit.removesuffix(_A_YEAR), code))
         table = _ONE_UNIT if value == 1 else _UNITS
         return self.say(table[unit]) if unit in table else unit
 
@@ -331,8 +338,12 @@ class Names:
         if not match or unknown not in ("", "age not known"):
             return group
         people = self.say(_WHO[match["who"]])
-        if match["low"]:
+        if match["below"]:
+            people = self.say("%(who)s under %(age)s", who=people, age=match["below"])
+        elif match["high"]:
             people = self.say("%(who)s aged %(low)s to %(high)s", who=people, low=match["low"], high=match["high"])
+        elif match["low"]:
+            people = self.say("%(who)s aged %(age)s and over", who=people, age=match["low"])
         return self.say("%(who)s, age not known", who=people) if unknown else people
 
     def reason(self, reason: str | None) -> str:

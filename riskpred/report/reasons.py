@@ -21,6 +21,8 @@ CLOSED_WITHIN_POINTS = 0.001
 """Promise 3 of the design: contributions sum within this many risk points; a larger gap is shown."""
 LEAST_MISSING_POINTS = 0.1
 """A missing fact that moves the risk by less is not worth naming: the page shows tenths."""
+_TENTH = 0.0005
+"""Half of what a tenth of a per cent shows."""
 _PRESENCE = "(presence)"
 _VALUES = ("last", "mean", "min", "max", None)
 """Aggregates whose number is a value of the code, so that its usual range applies."""
@@ -62,17 +64,33 @@ def reasons(
     }
 
 
-def missing(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """What is missing and would matter most for one outcome, at its longest horizon with rows, widest range first."""
+def missing(rows: Sequence[Row], risks: Sequence[Row]) -> list[dict[str, Any]]:
+    """What is missing and would matter most for one outcome, at its longest horizon with rows, widest range first.
+
+    Each with the person's risk as it is, without the value. That need not lie in the range: the model reads whether
+    something was measured, too, so that to know it changes more than the value. `outside`: it does not, as print shows.
+    """
     names = ("horizon_years", "modality", "feature", "unit", "low_value", "high_value", "risk_low", "risk_high")
     longest = max((row["horizon_years"] for row in rows), default=None)
     found = sorted((row for row in rows if row["horizon_years"] == longest), key=lambda row: row["rank"])
     worth = [row for row in found if 100 * (row["risk_high"] - row["risk_low"]) >= LEAST_MISSING_POINTS]
-    return [{name: _kept(row[name]) for name in names} for row in worth[:SHOWN_MISSING]]
+    now = next((row["risk"] for row in risks if row["horizon_years"] == longest), None)
+    return [
+        {name: _kept(row[name]) for name in names} | {"risk": now, "outside": _outside(now, row)}
+        for row in worth[:SHOWN_MISSING]
+    ]
 
 
-def changes(rows: Sequence[Row]) -> dict[str, Any] | None:
-    """What would have to change for the risk of one outcome to fall below a threshold; None where no way is known."""
+def _outside(risk: float | None, row: Row) -> bool:
+    """Whether a risk lies outside the range of a missing value by more than print hides."""
+    return risk is not None and not row["risk_low"] - _TENTH <= risk <= row["risk_high"] + _TENTH
+
+
+def changes(rows: Sequence[Row], risks: Sequence[Row]) -> dict[str, Any] | None:
+    """What would have to change for the risk of one outcome to fall below a threshold; None where no way is known.
+
+    threshold_is_start: the threshold is the starting point of the reasons, none that somebody chose.
+    """
     longest = max((row["horizon_years"] for row in rows), default=None)
     here = [row for row in rows if row["horizon_years"] == longest]
     if not here:
@@ -85,6 +103,9 @@ def changes(rows: Sequence[Row]) -> dict[str, Any] | None:
     return {
         "horizon_years": longest,
         "threshold": here[0]["threshold"],
+        "threshold_is_start": any(
+            row["horizon_years"] == longest and row["reference_risk"] == here[0]["threshold"] for row in risks
+        ),
         "scenarios": scenarios[:SHOWN_SCENARIOS],
         "scenarios_not_shown": len(scenarios[SHOWN_SCENARIOS:]),
     }

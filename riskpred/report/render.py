@@ -70,6 +70,7 @@ def environment(lang: str) -> jinja2.Environment:
         "axis": _axis,
         "clip": clip,
         "lower_first": lower_first,
+        "upper_first": lambda shown: shown[:1].upper() + shown[1:],
         "of_people": lambda share, of: words.language.decimal(f"{share * of:.1f}"),
         "points_small": lambda value: words.points(value, 1 if abs(value) >= 0.95 else 2),
     }

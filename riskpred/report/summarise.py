@@ -143,8 +143,8 @@ def _outcome(
         "horizons": horizons,
         "past": _past(run, longest, of(rows.past)),
         "reasons": reasons(risks, of(rows.explanations), rows.receipts, book, sex),
-        "missing": missing(of(rows.missing_impact)),
-        "changes": changes(of(rows.changes)),
+        "missing": missing(of(rows.missing_impact), risks),
+        "changes": changes(of(rows.changes), risks),
     }
 
 

@@ -85,6 +85,16 @@ def test_the_query_runs_and_has_the_columns_shown() -> None:
     assert columns == [name.strip() for name in found.group(2).split("│")]
 
 
+def test_every_query_runs() -> None:
+    queries = re.findall(r"```sql\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+    assert len(queries) >= 2
+    with duckdb.connect() as scores:
+        create_tables(scores)
+        create_views(scores)
+        for query in queries:
+            assert scores.sql(query).columns
+
+
 def test_nothing_is_left_to_fill_in() -> None:
     assert "@@" not in README.read_text(encoding="utf-8")
 

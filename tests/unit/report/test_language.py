@@ -11,6 +11,7 @@ from babel.messages.extract import extract
 from babel.messages.pofile import normalize, read_po
 from jinja2.ext import babel_extract
 
+from riskpred.records.reference_group import GROUPS
 from riskpred.report.language import CATALOGUES, LANGUAGES, catalogue, language
 from riskpred.report.names import Names
 from riskpred.report.words import Words
@@ -108,6 +109,13 @@ def test_reference_groups_in_chinese() -> None:
     assert names.reference_group("men, age not known") == "男性（年龄不详）"
     assert names.reference_group("everyone") == "所有人"
     assert names.reference_group("a group of the study") == "a group of the study"
+    assert names.measured(0.25, "mmol/L per year").replace("\u00a0", " ") == "0.25 mmol/L/年"
+    assert names.reference_group("women under 30") == "30 岁以下女性"
+    assert names.reference_group("people aged 80 and over") == "80 岁及以上人群"
+    english = [group for group in GROUPS if re.search("[a-z]", names.reference_group(group))]
+    assert not english, "every group that a night may name"
+    same = Names(Words(language("en")), {})
+    assert [same.reference_group(group) for group in GROUPS] == list(GROUPS)
 
 
 def test_equations_in_chinese() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from riskpred.config.card import HTI_1, TRIPOD_AI
+from riskpred.evaluate import metrics
 from riskpred.report import card_items
 from riskpred.report.model_card import card_page, describe
 
@@ -122,6 +123,24 @@ def test_a_model_nobody_evaluated_says_so() -> None:
     assert shown["hti_1"]["external_validity"]["text"] is None, "not even that none was made is known"
     page = card_page(shown, _card(), "en", index=False)
     assert "This model was not evaluated on people it never saw." in page
+
+
+def test_why_there_is_no_figure_is_told_in_the_language() -> None:
+    """The reasons are those that `evaluate` writes, whose words the card only translates."""
+    reasons = [metrics._SMALL, metrics._SECOND, "7 with the outcome, at least 10 needed"]
+    for reason in reasons:
+        evaluation = _evaluation()
+        hidden = {"slope": {"value": None, "low": None, "high": None, "reason": reason}}
+        evaluation["outcomes"]["cancer"]["horizons"] = [
+            {"horizon_years": 1.0, "n": 431, "events": 7, "figures": hidden}
+        ]
+        pages = {}
+        for lang in ("en", "zh"):
+            shown = describe(_card(), [evaluation], ABOUT, lang)
+            pages[lang] = card_page(shown, _card(), lang, index=False)
+        assert reason in pages["en"]
+        assert reason not in pages["zh"]
+    assert "发生结局者 7 人，至少需要 10 人" in pages["zh"]
 
 
 def test_texts_of_those_responsible_stand_as_given() -> None:

@@ -95,14 +95,21 @@ def test_a_value_says_on_which_side_of_its_usual_range_it_lies(
 def test_what_is_missing_and_what_would_have_to_change(
     explained: dict[str, dict[str, Any]], read_page: Callable[[str], Any], ask: Callable[..., Any]
 ) -> None:
-    rows = ask("SELECT p.pseudonym, m.* FROM missing_impact m JOIN pseudonyms p USING (run_id, subject_id)")
+    rows = ask(
+        "SELECT p.pseudonym, m.*, r.risk FROM missing_impact m JOIN pseudonyms p USING (run_id, subject_id) "
+        "JOIN risk_scores r USING (run_id, subject_id, outcome, horizon_years)"
+    )
     pages = {name: read_page(render.page(summary)) for name, summary in explained.items()}
     assert len(rows) >= 30
     for row in rows:
         page, low, high = pages[row["pseudonym"]], 100 * row["risk_low"], 100 * row["risk_high"]
         said = page.texts["data-test-missing", f"{row['outcome']}|{row['feature']}"].replace(SPACE, " ")
-        assert said.startswith("no LDL cholesterol in 5 years: the risk would lie between ")
-        assert said.endswith(" % (at values from 1.9 mmol/L to 4.6 mmol/L)")
+        assert said.startswith("no LDL cholesterol in 5 years: if it were known, the risk would lie between ")
+        now = re.fullmatch(
+            r".* % \(at values from 1\.9 mmol/L to 4\.6 mmol/L\); now, without it, it is ([\d.]+) %\.", said
+        )
+        assert now
+        assert float(now[1]) == pytest.approx(100 * row["risk"], abs=0.0501), "the person's own risk beside"
         numbers = [float(number) for number in re.findall(r"between ([\d.]+) % and ([\d.]+) %", said)[0]]
         assert numbers == [pytest.approx(low, abs=0.0501), pytest.approx(high, abs=0.0501)]
     for page in pages.values():
@@ -122,6 +129,52 @@ def test_the_last_step_of_a_scenario_is_the_risk_it_leads_to(
         one = next(o for o in explained[row["pseudonym"]]["outcomes"] if o["outcome"] == row["outcome"])
         assert one["changes"]["threshold"] == row["below"]
         assert one["changes"]["scenarios"][row["scenario"] - 1][-1]["risk"] == row["risk"]
+
+
+def test_a_risk_outside_the_range_of_what_is_missing_is_told_with_why(
+    own: Path, read_page: Callable[[str], Any]
+) -> None:
+    """Knowing a value also takes away that it was missing, which the model reads."""
+    _change(own, "UPDATE missing_impact SET risk_low = 0.999, risk_high = 1")
+    told = 0
+    for summary in _summaries(own).values():
+        page = read_page(render.page(summary))
+        for one in summary["outcomes"]:
+            for row in one["missing"]:
+                assert row["outside"]
+                assert row["risk"] == one["horizons"][-1]["risk"]
+                said = page.texts["data-test-missing", f"{one['outcome']}|{row['feature']}"].replace(SPACE, " ")
+                assert re.search(r"now, without it, it is [\d.]+ % \(that it was not measured counts, too\)\.$", said)
+                told += 1
+    assert told
+
+
+def test_a_threshold_that_is_the_starting_point_is_called_so(own: Path, read_page: Callable[[str], Any]) -> None:
+    named = "What would have to change for a risk below the starting point, "
+    for summary in _summaries(own).values():
+        if any(one["changes"] for one in summary["outcomes"]):
+            assert named in read_page(render.page(summary)).text.replace(SPACE, " ")
+    _change(own, "UPDATE changes SET threshold = 0.0123")
+    for summary in _summaries(own).values():
+        text = read_page(render.page(summary)).text.replace(SPACE, " ")
+        assert named not in text
+        assert any(one["changes"] for one in summary["outcomes"]) == ("for a risk below 1.2 %" in text)
+
+
+def test_a_page_of_what_is_known_at_once_does_not_say_now_twice(
+    own: Path, read_page: Callable[[str], Any], summaries: dict[str, dict[str, Any]]
+) -> None:
+    [[outcome]] = {tuple(one["outcome"] for one in s["outcomes"][:1]) for s in list(summaries.values())[:1]}
+    for summary in _summaries(own).values():
+        for one in summary["outcomes"]:
+            if one["outcome"] == outcome and one["reasons"]:
+                one["horizons"] = [one["horizons"][-1] | {"horizon_years": 0.0, "risk": 0.999}]
+                one["reasons"]["horizon_years"] = 0.0
+                text = read_page(render.page(summary)).text.replace(SPACE, " ")
+                assert "More than 99 of 100 people like this one have this now" in text, "a sentence begins"
+                assert " now: from " not in text
+                return
+    raise AssertionError("nobody has the outcome")
 
 
 def test_a_missing_fact_that_moves_nothing_is_not_named(own: Path) -> None:
@@ -197,7 +250,7 @@ def test_a_published_equation_stands_beside_the_risk_or_says_what_it_lacks(
         [equation] = one["guideline"]
         seen.add(equation["risk"] is None)
         if equation["risk"] is None:
-            assert "not computed. total cholesterol is missing." in said
+            assert "not computed: total cholesterol is missing." in said
         else:
             assert "11.8 % (12 of 100), by a published equation" in said
         assert "PREVENT total CVD, 10 years reads: Systolic pressure 162 mmHg (1 Nov 2026)" in page.text.replace(
