@@ -14,6 +14,7 @@ from riskpred.records.cohort import BIRTH_CODE
 from riskpred.records.compiled import code_mask
 from riskpred.records.reference_group import GENDER, sex_word
 
+_FIRST, _LAST = (int(np.datetime64(day, "us").astype(np.int64)) for day in ("0001-01-01", "9999-12-31"))
 _SEX_CODES: Final = ("GENDER//*", "GENDER")
 
 
@@ -173,8 +174,8 @@ def _decimal(value: float) -> float:
 
 
 def iso(time: int | None) -> str | None:
-    """UTC microseconds as text; None for none."""
-    if time is None:
+    """UTC microseconds as text; None for none, and for what ISO 8601 has no four digits for: no page can show it."""
+    if time is None or not _FIRST <= time <= _LAST:
         return None
     return f"{np.datetime64(time, 'us').astype('datetime64[s]')}Z"
 
