@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import numpy as np
@@ -13,10 +12,10 @@ from riskpred.guideline.kidney import ckd_epi_2021
 from riskpred.records.chunk import DAY_US, STATIC, SubjectChunk
 from riskpred.records.cohort import BIRTH_CODE
 from riskpred.records.compiled import code_mask
+from riskpred.records.reference_group import GENDER, sex_word
 
-_SEXES: Final = {"f": "female", "female": "female", "m": "male", "male": "male"}
+_FIRST, _LAST = (int(np.datetime64(day, "us").astype(np.int64)) for day in ("0001-01-01", "9999-12-31"))
 _SEX_CODES: Final = ("GENDER//*", "GENDER")
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -72,11 +71,16 @@ class InputReader:
         return self._mask.get(name, np.zeros_like(self._birth))
 
     def _read_sex(self, found: Person, chunk: SubjectChunk, rows: NDArray[np.int64]) -> None:
+        """The latest, read as the reference group reads it: who is among women there is a woman here."""
         for row in rows[self._sex[chunk.code[rows]]].tolist():
-            told = chunk.codes[chunk.code[row]].removeprefix("GENDER").removeprefix("//")
-            told = told or (chunk.texts[chunk.text[row]] if chunk.text[row] >= 0 else "")
-            if told.lower() in _SEXES:
-                _add(found, "sex", _SEXES[told.lower()], None, None)
+            code = chunk.codes[chunk.code[row]]
+            told = sex_word(
+                code if code.startswith(GENDER) else chunk.texts[chunk.text[row]] if chunk.text[row] >= 0 else ""
+            )
+            if told in ("female", "male"):
+                _add(found, "sex", told, None, None)
+            elif "sex" in found.given:
+                del found.given["sex"], found.shown["sex"]
 
     def _derive(self, found: Person, chunk: SubjectChunk, rows: NDArray[np.int64], born: int | None) -> None:
         """eGFR from creatinine, and the age at the first code of diabetes, where no rule gave them."""
@@ -98,9 +102,17 @@ class InputReader:
 
 def whole_years(born: int, moment: int) -> int:
     """Age in whole years by the calendar, as people and the equations count it. UTC microseconds."""
-    birth, then = (_EPOCH + timedelta(microseconds=us) for us in (born, moment))
-    before = (then.month, then.day) < (birth.month, birth.day)
-    return then.year - birth.year - int(before)
+    # numpy's calendar has every year that a record may name; datetime's ends at the year 1 and stops the night.
+    birth, then = (np.datetime64(us, "us") for us in (born, moment))
+    (year, *of_birth), (now, *of_then) = (_date(one) for one in (birth, then))
+    return now - year - int(of_then < of_birth)
+
+
+def _date(moment: np.datetime64) -> tuple[int, int, int]:
+    """Year, month (0 = January) and day (0 = the first)."""
+    month, day = moment.astype("datetime64[M]"), moment.astype("datetime64[D]")
+    year, of_year = divmod(int(month.astype(np.int64)), 12)
+    return year, of_year, int((day - month.astype("datetime64[D]")).astype(np.int64))
 
 
 def _read(found: Person, name: str, rule: InputRule, chunk: SubjectChunk, rows: NDArray[np.int64], moment: int) -> bool:
@@ -162,10 +174,10 @@ def _decimal(value: float) -> float:
 
 
 def iso(time: int | None) -> str | None:
-    """UTC microseconds as text; None for none."""
-    if time is None:
+    """UTC microseconds as text; None for none, and for what ISO 8601 has no four digits for: no page can show it."""
+    if time is None or not _FIRST <= time <= _LAST:
         return None
-    return (_EPOCH + timedelta(microseconds=time)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{np.datetime64(time, 'us').astype('datetime64[s]')}Z"
 
 
 def shown_json(shown: Mapping[str, Shown]) -> dict[str, dict[str, object]]:

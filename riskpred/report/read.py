@@ -191,14 +191,21 @@ class Scores:
         return [row[0] for row in self._connection.execute(query, {"run": self.run["run_id"]}).fetchall()]
 
     def _select(self, table: str, subjects: Sequence[int], order: str) -> list[Row]:
-        names = table_schema("scores", table).names
+        """Rows of some subjects. A moment that no page can show (before the year 1, after 9999) counts as not dated."""
+        schema = table_schema("scores", table)
+        names = schema.names
+        undated = {column.name for column in schema.columns if column.type == "timestamp_us" and column.nullable}
         columns = ", ".join(f'"{name}"' for name in names)
         query = (
             f'SELECT {columns} FROM "{table}" WHERE run_id = ? '
             f"AND subject_id IN (SELECT unnest(?::BIGINT[])) ORDER BY {order}"
         )
         rows = self._connection.execute(query, [self.run["run_id"], list(subjects)]).fetchall()
-        return [dict(zip(names, values, strict=True)) for values in rows]
+        found = [dict(zip(names, values, strict=True)) for values in rows]
+        for row in found if undated else ():
+            # DuckDB gives those as text; one such record of one person must not cost everybody's report.
+            row.update({name: None for name in undated if isinstance(row[name], str)})
+        return found
 
 
 def _connect(path: Path) -> duckdb.DuckDBPyConnection:

@@ -90,6 +90,9 @@ def assemble(
         refused = refusals(connection, night.run_id, source, settings.gates)
     with watch("retire old nights"):
         if again:
+            if len(found.subject_id) and (checks is None or not checks.num_rows):
+                # No reason is new tonight: those that stand are those that were checked when they were told.
+                store.keep_checks(REPLACED, night.run_id)
             store.forget_run(REPLACED)
         store.retire(_retired(connection, night.as_of, settings.keep_runs))
     with watch("verify"):

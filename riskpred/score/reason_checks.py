@@ -19,10 +19,11 @@ from riskpred.explain.attribution import TOLERANCE_POINTS, TOLERANCE_SHARE
 from riskpred.explain.coalitions import POINTS
 from riskpred.explain.faithfulness import rank_correlations
 from riskpred.explain.permutation import quick_shapley
-from riskpred.explain.reasons import OTHER, PRESENCE, UNEXPLAINED
+from riskpred.explain.reasons import FEATURE, MOMENT, OTHER, PLACE, PRESENCE, UNEXPLAINED
 from riskpred.explain.removal import Asked, Floats, People
 from riskpred.features.batch import FeatureBatch
 from riskpred.features.build import build
+from riskpred.features.plan import FeaturePlan, ImagePlan, SeriesPlan
 from riskpred.model.paths import FP32, MOST_DIFFERENCE
 from riskpred.records.cohort import cohort, rows_at
 from riskpred.records.schema import table_schema
@@ -40,7 +41,7 @@ PERMUTED: Final = 4
 _PERMUTED_FEATURES: Final = 160
 """Features x permutations of each: three hundred features are permuted once, forwards and backwards."""
 TOP: Final = 3
-"""Features that are removed together, or half of those that can be, where a person has fewer than six."""
+"""Features, of one sign, that are removed together, or half of those that can be, where a person has fewer than six."""
 RANDOM: Final = 4
 """Random sets of as many that they are held against."""
 
@@ -50,8 +51,8 @@ LEAST_POINTS: Final = 0.05
 MOST_SHARE: Final = 0.65
 LEAST_AGREEMENT: Final = 0.7
 
-_FINER: Final = (("moment", (PRESENCE, UNEXPLAINED)), ("region", (PRESENCE, UNEXPLAINED)))
-"""Level -> feature rows of the level above that it does not divide."""
+_UNDIVIDED: Final = (PRESENCE, UNEXPLAINED)
+"""Feature rows that moments and regions do not divide."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def reason_checks(
     rows = _stored(parts, tasks, chosen)
     found: list[Check] = []
     if not rows.is_empty():
-        found += _sums(rows, _published(tasks, chosen, bundle), bundle.model.modalities, night.numeric_path)
+        found += _sums(rows, _published(tasks, chosen, bundle), _finer(bundle.plan), night.numeric_path)
         found += _of_the_model(bundle, rows, list(_batches(bundle, source, tasks, chosen)))
     failed = [
         f"{check.name}{f' of {check.modality}' if check.modality else ''} {check.value:.3g}, wanted {check.wanted}"
@@ -129,13 +130,24 @@ def _published(tasks: Sequence[Task], chosen: NDArray[np.int64], bundle: "Bundle
     return pl.concat(blocks)
 
 
-def _sums(rows: pl.DataFrame, published: pl.DataFrame, modalities: Sequence[str], path: str) -> Iterator[Check]:
-    """Every level adds up to the one above it; what is left unexplained is as small as promised."""
+def _finer(plan: FeaturePlan) -> dict[str, str | None]:
+    """Modality -> the level that divides its features; None of facts that stand for themselves."""
+    return {
+        name: MOMENT if isinstance(part, SeriesPlan) else PLACE if isinstance(part, ImagePlan) else None
+        for name, part in plan.modalities.items()
+    }
+
+
+def _sums(rows: pl.DataFrame, published: pl.DataFrame, levels: Mapping[str, str | None], path: str) -> Iterator[Check]:
+    """Every level adds up to the one above it; what is left unexplained is as small as promised.
+
+    Args: levels: modality -> the level that divides its features, as `_finer` gives it.
+    """
     key = ["subject_id", "outcome", "horizon_years", "modality"]
-    features = rows.filter(pl.col("level") == "feature")
+    features = rows.filter(pl.col("level") == FEATURE)
     allowed = pl.max_horizontal(pl.lit(TOLERANCE_POINTS), TOLERANCE_SHARE * pl.col("above").abs())
     path_points = 0.0 if path == FP32 else POINTS * MOST_DIFFERENCE
-    for modality in modalities:
+    for modality, level in levels.items():
         mine = features.filter(pl.col("modality") == modality)
         if mine.is_empty():
             continue
@@ -148,21 +160,23 @@ def _sums(rows: pl.DataFrame, published: pl.DataFrame, modalities: Sequence[str]
         # One in two hundred may be over, and is flagged: of sixteen subjects more than one is no chance.
         wanted = f"more than max({TOLERANCE_POINTS:g}, {100 * TOLERANCE_SHARE:g} %) in at most 1 subject"
         yield Check("remainder", modality, n, float(over), wanted, over <= 1)
-        for level, undivided in _FINER:
-            finer = rows.filter(pl.col("level") == level, pl.col("modality") == modality)
-            if finer.is_empty():
-                continue
-            whole = mine.filter(~pl.col("feature").is_in(undivided)).group_by(key)
-            both = (
-                finer.group_by(key)
-                .agg(pl.col("contribution").sum())
-                .join(whole.agg(pl.col("contribution").sum().alias("above")), on=key, how="left")
+        if level is None:
+            continue
+        finer = rows.filter(pl.col("level") == level, pl.col("modality") == modality)
+        whole = mine.filter(~pl.col("feature").is_in(_UNDIVIDED))
+        if finer.is_empty() and whole.is_empty():
+            continue
+        # What contributes exactly 0 has no row on either side; what has one on one side alone is not divided right.
+        both = (
+            finer.group_by(key)
+            .agg(pl.col("contribution").sum())
+            .join(
+                whole.group_by(key).agg(pl.col("contribution").sum().alias("above")), on=key, how="full", coalesce=True
             )
-            off = _largest(both["contribution"] - both["above"].fill_null(0.0))  # no row: exactly 0
-            count = finer["subject_id"].n_unique()
-            yield Check(
-                f"sums of {level}s", modality, count, off, f"at most {ROUNDING_POINTS:g}", off <= ROUNDING_POINTS
-            )
+        )
+        off = _largest(both["contribution"].fill_null(0.0) - both["above"].fill_null(0.0))
+        count = both["subject_id"].n_unique()
+        yield Check(f"sums of {level}s", modality, count, off, f"at most {ROUNDING_POINTS:g}", off <= ROUNDING_POINTS)
 
 
 def _largest(differences: pl.Series) -> float:
@@ -256,13 +270,10 @@ def _removed(
         together = min(TOP, len(movable) // 2)
         if not together:
             continue
-        top = np.argsort(-np.abs(said[b]), kind="stable")[:together]
+        top = _top(said[b])[:together]
         plan.append(float(said[b, top].sum()))
-        for gone in (
-            np.zeros(0, dtype=np.int64),
-            top,
-            *(generator.choice(movable, together, False) for _ in range(RANDOM)),
-        ):
+        random = (generator.choice(movable, len(top), False) for _ in range(RANDOM))
+        for gone in (np.zeros(0, dtype=np.int64), top, *random):
             one = np.ones(len(people.players), dtype=np.bool_)
             one[gone] = False
             subject.append(b)
@@ -277,6 +288,15 @@ def _removed(
         right = bool(np.sign(each[0]) == -np.sign(total)) if abs(total) >= LEAST_POINTS else None
         found.append((bool(abs(each[0]) >= np.abs(each[1:]).mean()), right))
     return found
+
+
+def _top(said: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Up to TOP features of one sign that say most together: of both signs the largest may cancel. Shape: (F,)."""
+    sides = []
+    for sign in (1, -1):
+        largest = np.argsort(-sign * said, kind="stable")[:TOP]
+        sides.append(largest[sign * said[largest] > 0])
+    return max(sides, key=lambda side: float(np.abs(said[side]).sum()))
 
 
 def _table(night: Night, found: Sequence[Check]) -> pa.Table:

@@ -210,6 +210,12 @@ class Store:
                 f"UPDATE {table} SET run_id = $aside WHERE run_id = $run", {"aside": REPLACED, "run": run_id}
             )
 
+    def keep_checks(self, source: str, run_id: str) -> None:
+        """The checks of one night's reasons are those of another, which has none of its own."""
+        self.connection.execute(
+            "UPDATE reason_checks SET run_id = $run WHERE run_id = $source", {"run": run_id, "source": source}
+        )
+
     def commit(self) -> None:
         """Everything so far is in the file itself, not in its log."""
         self.connection.execute("CHECKPOINT")

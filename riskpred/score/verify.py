@@ -179,7 +179,7 @@ def _feature_reasons(connection: DuckDBPyConnection, rows: Rows) -> list[str]:
 def _finer_reasons(connection: DuckDBPyConnection, rows: Rows) -> list[str]:
     """Moments add up to the features of their series, regions to the feature `image`, in risk points.
 
-    A feature that contributes exactly 0 has no row.
+    Where a modality has them for anyone, all that its features say is divided. What contributes exactly 0 has no row.
     """
     key = "subject_id, outcome, horizon_years, modality"
     broken = []
@@ -194,11 +194,12 @@ def _finer_reasons(connection: DuckDBPyConnection, rows: Rows) -> list[str]:
                 FROM {rows.of("explanations")} WHERE level = '{level}' GROUP BY ALL
             ), above AS (
                 SELECT {key}, sum(contribution) AS total
-                FROM {rows.of("explanations")} WHERE level = 'feature' AND {condition} GROUP BY ALL
+                FROM {rows.of("explanations")} WHERE level = 'feature' AND {condition}
+                    AND modality IN (SELECT modality FROM told) GROUP BY ALL
             )
-            SELECT count(*) FILTER (NOT abs(told.total - coalesce(above.total, 0)) <= {_ROUNDING}),
+            SELECT count(*) FILTER (NOT abs(coalesce(told.total, 0) - coalesce(above.total, 0)) <= {_ROUNDING}),
                 coalesce(sum(infinite), 0)
-            FROM told LEFT JOIN above USING ({key})
+            FROM told FULL JOIN above USING ({key})
             """
         ).fetchall()[0]
         if infinite:

@@ -12,7 +12,7 @@ from riskpred.config.model import parse
 from riskpred.config.study import load_model_config
 from riskpred.errors import ConfigError
 from riskpred.guideline.beside import EQUATIONS, guideline_rows
-from riskpred.guideline.inputs import InputReader, Person, whole_years
+from riskpred.guideline.inputs import InputReader, Person, iso, whole_years
 from riskpred.records.chunk import SubjectChunk
 
 Records, Moment = Callable[[str], SubjectChunk], Callable[[str], int]
@@ -188,3 +188,39 @@ def test_packaged_guidelines_name_what_their_study_lacks(records: Records, momen
     from riskpred.config.guideline import EquationKey
 
     assert set(get_args(EquationKey)) == set(EQUATIONS)
+
+
+def test_a_birth_before_the_year_one_is_out_of_range_and_stops_no_night() -> None:
+    before_christ = -63_500_000_000_000_000
+    assert whole_years(before_christ, 1_577_836_800_000_000) == 2062
+    assert iso(before_christ) is None, "a page has no way to write it"
+    assert iso(1_577_836_800_000_000) == "2020-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("codes", "sex"),
+    [
+        ("GENDER//F", "female"),
+        ("GENDER//W", "female"),
+        ("GENDER//Woman", "female"),
+        ("GENDER//male", "male"),
+        ("GENDER//X", None),
+    ],
+)
+def test_sex_is_read_as_the_reference_group_reads_it(
+    records: Records, moment: Moment, codes: str, sex: str | None
+) -> None:
+    found = person(records, f"1 | 2019-01-01 | {codes} |", moment("2020-06-01"))
+    assert found.given.get("sex") == sex
+
+
+def test_the_latest_sex_counts_though_it_is_neither_and_none_of_later(records: Records, moment: Moment) -> None:
+    told = """
+        1 | -          | GENDER//F |
+        1 | 2019-01-01 | GENDER//X |
+        1 | 2021-01-01 | GENDER//M |
+    """
+    assert person(records, told, moment("2018-06-01")).given.get("sex") == "female"
+    assert "sex" not in person(records, told, moment("2020-06-01")).given
+    assert "sex" not in person(records, told, moment("2020-06-01")).shown
+    assert person(records, told, moment("2022-06-01")).given.get("sex") == "male"

@@ -54,6 +54,25 @@ def test_subjects_of_a_report(scores: Path) -> None:
         assert not opened.considered(5)
 
 
+def test_a_moment_that_no_page_can_show_is_none_and_costs_nobody_their_report(
+    tmp_path: Path, write_scores: Callable[..., Path]
+) -> None:
+    """DuckDB hands years before 1 and after 9999 over as text."""
+    from riskpred.report.summarise import summarise
+
+    path = write_scores(tmp_path / "s.duckdb", subjects=3, explained=2)
+    with duckdb.connect(str(path)) as connection:
+        for table, column in (("explanations", "time"), ("evidence", "time"), ("input_receipts", "latest_time")):
+            connection.execute(f"UPDATE {table} SET {column} = '0044-03-15 (BC)' WHERE subject_id = 910000")
+            connection.execute(f"UPDATE {table} SET {column} = '10000-01-01' WHERE subject_id = 910001")
+    with Scores.open(path) as opened:
+        for rows in opened.rows([910000, 910001]).values():
+            assert rows.explanations
+            assert {row["time"] for row in [*rows.explanations, *rows.evidence]} == {None}
+            assert {row["latest_time"] for row in rows.receipts} == {None}
+            summarise(opened.run, rows)
+
+
 @pytest.mark.parametrize(
     "sql",
     [

@@ -81,3 +81,24 @@ def test_a_bundle_without_them_tells_nothing_of_them(
     into = tmp_path / "scores.duckdb"
     night(small_hospital.write("w.duckdb"), into, explain=3)
     assert [rows(into, sql) for sql in BESIDE] == [[], [], []]
+
+
+def test_a_record_before_the_year_one_stops_neither_the_night_nor_the_report(
+    tmp_path: Path, small_hospital: Any, night: Callable[..., Any], rows: Callable[..., Any], telling: Any
+) -> None:
+    """One wrong date of one person costs nobody else anything."""
+    import duckdb
+
+    from riskpred.report.write import write_report
+
+    warehouse, into = small_hospital.write("w.duckdb"), tmp_path / "scores.duckdb"
+    with duckdb.connect(str(warehouse)) as connection:
+        for subject, code in ((103, "MEDS_BIRTH"), (104, "CHOL")):
+            connection.execute(
+                "UPDATE events SET time = '0044-03-15 (BC)' WHERE subject_id = ? AND code = ?", [subject, code]
+            )
+    night(warehouse, into, bundle=telling, explain=60)
+    guided = "SELECT note FROM evidence WHERE kind = 'guideline' AND subject_id = 103 AND name LIKE 'SCORE2%'"
+    ((note,),) = rows(into, guided)
+    assert any("age 20" in problem for problem in json.loads(note)["problems"]), "an age that nobody has"
+    assert write_report(into, tmp_path / "report").pages == 60

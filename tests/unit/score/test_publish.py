@@ -210,6 +210,8 @@ def test_each_broken_promise_is_seen(tmp_path: Path, small_hospital: Any, night:
         ("SET contribution = contribution + 1e-5 WHERE level = 'region' AND rank = 2", "regions that do not sum"),
         ("SET contribution = 'inf' WHERE level = 'moment' AND rank = 1", "of level moment that is NaN or infinite"),
         ("SET level = 'gone' WHERE level = 'feature' AND feature = 'image'", "regions that do not sum"),
+        ("SET level = 'gone' WHERE level = 'moment' AND horizon_years = 5", "moments that do not sum"),
+        ("SET level = 'gone' WHERE level = 'region' AND horizon_years = 5", "regions that do not sum"),
         ("SET contribution = contribution + 0.1 WHERE feature = '(presence)'", "feature contributions that do not"),
     ],
 )

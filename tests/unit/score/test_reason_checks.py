@@ -53,6 +53,68 @@ def test_who_explains_nobody_checks_nothing(tmp_path: Path, small_hospital: Any,
     assert summary.reason_checks == {}
 
 
+def test_a_night_made_anew_keeps_the_checks_of_the_reasons_it_keeps(
+    tmp_path: Path, small_hospital: Any, night: Night, rows: Rows
+) -> None:
+    warehouse, into = small_hospital.write("w.duckdb"), tmp_path / "s.duckdb"
+    night(warehouse, into, explain=20)
+    before = rows(into, ALL)
+    again = night(warehouse, into, explain=20)
+    assert again.carried, "nobody is told anew"
+    assert again.reason_checks == {}, "and nothing is checked anew"
+    assert rows(into, ALL) == before != []
+    night(warehouse, into, explain=0, rescore=True)
+    assert rows(into, ALL) == [], "checks go with the reasons they were of"
+
+
+def _only_said(check: str, found: list[tuple[Any, ...]]) -> None:
+    failed = [row[0] for row in found if not row[5]]
+    assert failed == [check], failed
+
+
+@pytest.mark.parametrize("level", ["moment", "region"])
+def test_a_level_that_is_left_out_is_found(
+    tmp_path: Path, small_hospital: Any, night: Night, rows: Rows, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    """No row of a level is no sum of it: nor of the night as a whole, nor of one horizon."""
+    from riskpred.explain import reasons
+
+    made = reasons._ranked
+
+    def left_out(name: str, *given: Any, **named: Any) -> Any:
+        rows = made(name, *given, **named)
+        return rows.slice(0, 0) if name == level else rows
+
+    monkeypatch.setattr(reasons, "_ranked", left_out)
+    into = tmp_path / "s.duckdb"
+    night(small_hospital.write("w.duckdb"), into, explain=20)
+    _only_said(f"sums of {level}s", rows(into, ALL))
+
+
+def test_large_reasons_that_cancel_are_no_wrong_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where risks are exactly sums of what is said, what is said is right: though the largest three add up to 1."""
+    from types import SimpleNamespace
+
+    from riskpred.score import reason_checks
+
+    said = np.array([[30.0, -30.0, 1.0, 0.9, 0.8, -0.7, 0.0]])
+
+    class Additive:
+        def __init__(self, people: Any) -> None:
+            pass
+
+        def risks(self, index: Any, kept: Any) -> Any:
+            return (said[index] * kept).sum(axis=1, keepdims=True)
+
+    monkeypatch.setattr(reason_checks, "Asked", Additive)
+    people: Any = SimpleNamespace(movable=np.ones((1, 7), dtype=np.bool_), players=range(7))
+    nobody = np.zeros(1, dtype=np.int64)
+    assert reason_checks._removed(people, said, nobody, nobody) == [(True, True)]
+    assert reason_checks._removed(people, -said, nobody, nobody)[0][1] is False, "turned round they are wrong"
+    ((larger, _),) = reason_checks._removed(people, np.roll(said, 2, axis=1), nobody, nobody)
+    assert not larger, "nor are those of small features told as the largest"
+
+
 def _shuffled(within: Within) -> Within:
     """Each person's features in another order: every sum is as it was."""
     moved = np.roll(within.feature, 1, axis=2)
