@@ -31,7 +31,7 @@ def test_held_out_people_are_kept_and_judged(tiny, bundle: Path, capsys) -> None
         judge_promotion(before, PromotionRules(), site="tiny")
     assert main(["evaluate", str(bundle), str(tiny.warehouse), "--json"]) == 0
     out, err = capsys.readouterr()
-    assert set(json.loads(out)) == {"metrics"}
+    assert set(json.loads(out)) == {"metrics", "reasons"}
     assert "evaluation.json: kept; for publishing risks the bundle does not pass the default rules" in err
     after = load_bundle(bundle)
     assert after.sha256 == before.sha256

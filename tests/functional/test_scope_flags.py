@@ -147,7 +147,7 @@ def test_the_page_says_it_in_words(nights: tuple[Path, Path], tmp_path: Path) ->
     for subject, words in ((OLD, "Older or younger than the people"), (ABSURD, "These records differ")):
         into = tmp_path / str(subject)
         assert main(["report", str(nights[1]), "--into", str(into), "--subject", str(subject)]) == 0
-        (page,) = [path for path in into.glob("*.html") if path.name != "index.html"]
+        (page,) = [path for path in into.glob("*.html") if len(path.stem) == 12]
         text = page.read_text(encoding="utf-8")
         assert "Read with care." in text
         assert words in text

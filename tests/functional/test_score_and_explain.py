@@ -100,7 +100,7 @@ def test_what_the_study_warns_of_reaches_the_evaluation_and_the_pages(
         == 0
     )
     assert main(["report", str(into), "--into", str(report), "--top", "1"]) == 0
-    (page,) = (path for path in report.iterdir() if path.name != "index.html")
+    (page,) = (path for path in report.iterdir() if len(path.stem) == 12)
     assert warning in page.read_text(encoding="utf-8")
     capsys.readouterr()
     assert main(["evaluate", str(tiny.bundle), str(tiny.warehouse), "--split", "out_of_fold"]) == 0

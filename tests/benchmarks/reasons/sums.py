@@ -15,21 +15,22 @@ _KEY = "subject_id, outcome, horizon_years"
 
 
 def measure(work: Path, attempts: Attempts) -> Figures:
-    """By study; one whose data are not there is named as such."""
+    """By study; one whose data are not there is named, and tried again the next time."""
+    lacking = {}
     for study in (data.HOSPITAL, *data.STUDIES):
         if study in attempts.made:
             continue
         try:
             found = data.made(work, study)
         except FileNotFoundError as error:
-            attempts.add(study, {"lacking": str(error)}, {})
+            lacking[study] = str(error)
             continue
         scores = work / "studies" / study / "scores.duckdb"
         scores.unlink(missing_ok=True)
         words = ["score", found.warehouse, "--model", found.bundle, "--into", scores, "--explain", str(EXPLAINED)]
         ran = command.run([*words, "--force", "--json"], work).expect(0, 14)
         attempts.add(study, {**sums_of(scores), "wall_s": round(ran.wall_s, 1)}, {})
-    return {"studies": attempts.made}
+    return {"studies": attempts.made, "lacking": lacking}
 
 
 def sums_of(scores: Path) -> dict[str, Any]:

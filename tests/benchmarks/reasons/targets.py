@@ -47,7 +47,7 @@ def figures(work: Path) -> str:
 
 
 def _sums(found: dict[str, Any] | None) -> list[Row]:
-    studies = {} if found is None else {n: s for n, s in found["studies"].items() if "lacking" not in s}
+    studies = {} if found is None else found.get("studies", {})
     if not studies:
         return [("sums", "modality within .001; remainder in bounds for 99.5 %", "", None)]
     worst = max(one["modality_points"] for one in studies.values())

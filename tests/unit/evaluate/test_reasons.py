@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,14 @@ from riskpred.evaluate.reasons import (
     text_of,
     view,
 )
-from riskpred.evaluate.true_reasons import agreement_with_truth, modality_table, pointing_games, read_true, true_reasons
+from riskpred.evaluate.true_reasons import (
+    agreement_with_truth,
+    by_code,
+    modality_table,
+    pointing_games,
+    read_true,
+    true_reasons,
+)
 from riskpred.explain.faithfulness import GRID, Curves, longest
 from riskpred.explain.picture import attribution_map, regions_on
 from riskpred.explain.removal import People, contributions, worth_of
@@ -185,3 +193,11 @@ def test_the_pointing_game_is_won_in_the_region_and_lost_outside_it(
     assert 0 < won.share < 0.9
     nobody = replace(batch, present={**batch.present, "image": np.zeros(len(batch), dtype=bool)})
     assert not pointing_games(people, nobody, planted(True), [target])
+
+
+def test_columns_of_one_code_are_added_up_and_those_of_another_modality_are_not() -> None:
+    of = [("tabular", "LAB//A"), ("tabular", "LAB//B"), ("tabular", "LAB//A"), ("series", "LAB//A")]
+    few = SimpleNamespace(players=[SimpleNamespace(modality=modality, code=code) for modality, code in of])
+    names, total = by_code(few, np.array([[[1.0, 2.0, 4.0, 8.0]]]))
+    assert names == ["tabular|LAB//A", "tabular|LAB//B", "series|LAB//A"]
+    assert total.tolist() == [[[5.0, 2.0, 8.0]]]

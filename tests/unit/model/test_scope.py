@@ -11,7 +11,9 @@ from riskpred.model.likeness import Cloud
 from riskpred.model.risk import RiskModel
 from riskpred.model.scope import FLAGS, LEAST_PEOPLE, Measured, Scope, count_inputs
 from riskpred.records.schema import table_schema
-from riskpred.report.names import flag_words
+from riskpred.report.language import language
+from riskpred.report.names import Names
+from riskpred.report.words import Words
 
 README = Path(__file__).resolve().parents[3] / "README.md"
 
@@ -144,4 +146,4 @@ def test_schema_readme_and_report_know_every_flag() -> None:
     for flag in FLAGS:
         assert flag in meaning
         assert f"\n| {flag} | " in readme
-        assert flag not in flag_words(flag), "a sentence for people"
+        assert flag not in Names(Words(language("en"))).flag(flag), "a sentence for people"
