@@ -21,7 +21,7 @@ from riskpred.features.build import build
 from riskpred.features.plan import FeaturePlan, ImagePlan, SeriesPlan, TabularPlan
 from riskpred.model.fusion import Fusion
 from riskpred.model.network import Sent, SentOne
-from riskpred.records.chunk import DAY_US, SubjectChunk
+from riskpred.records.chunk import DAY_US, STATIC, SubjectChunk
 from riskpred.records.cohort import CohortRows
 from riskpred.records.compiled import code_mask
 
@@ -211,7 +211,9 @@ class EditedRecords:
         if not len(of_code):
             return []
         time = chunk.time[events[of_code]]
-        same_day: list[int] = of_code[(time == time[-1]) | (time > time[-1] - DAY_US)].tolist()
+        # Where no measurement has a date there is no day before it: the subtraction would overflow.
+        begin = max(int(time[-1]), STATIC + DAY_US) - DAY_US
+        same_day: list[int] = of_code[(time == time[-1]) | (time > begin)].tolist()
         return same_day
 
 

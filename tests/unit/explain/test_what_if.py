@@ -250,6 +250,26 @@ def test_what_is_recorded_later_changes_nothing(
                 )
 
 
+def test_an_undated_measurement_moves_as_others_do(
+    bundle: Bundle, judge: Callable[..., Judged], small_hospital: Any
+) -> None:
+    """The day before no day is none: it was looked for beyond the smallest number, with a warning a night."""
+    mine = next(who for who, _, what, *_ in small_hospital.events if what == "GENDER//F")
+    events = [e for e in small_hospital.events if (e[0], e[2]) != (mine, "CHOL")]
+    events += [(mine, None, "CHOL", 9.0, None)]
+    judged = judge(sorted(events, key=lambda e: (e[0], e[1] or datetime.min, e[2])))
+    rows = [row for row in told(bundle, judged).changes.to_pylist() if row["subject_id"] == mine]
+    moved = next(row for row in rows if row["feature"] == "CHOL" and row["step"] == 1)
+    assert moved["value"] == 9.0
+    night = judge(
+        sorted(
+            [*(e for e in events if (e[0], e[2]) != (mine, "CHOL")), (mine, None, "CHOL", moved["to_value"], None)],
+            key=lambda e: (e[0], e[1] or datetime.min, e[2]),
+        )
+    )
+    assert abs(risk_of(bundle, night, mine, moved["outcome"], moved["horizon_years"]) - moved["risk"]) < 1e-6
+
+
 def test_a_category_moves_to_the_one_that_words_name(bundle: Bundle, judge: Callable[..., Judged]) -> None:
     from riskpred.config.words import Both, CodeWords, Improve
     from riskpred.explain.what_if import _move
