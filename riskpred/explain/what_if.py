@@ -4,7 +4,8 @@ Both ask the model about records that are a little other (`edited`), many at onc
 another record: associations in the training data, not what a treatment would do.
 
 **Missing**: a code whose measurement is missing is thought measured at prediction_time, once at the 10th and once at
-the 90th percentile of the person's reference group; between the two risks theirs would lie. The widest five by outcome
+the 90th percentile of the person's reference group; between the two risks theirs would lie (that
+they have without it need not: that a value was measured is read, too). The widest five by outcome
 and horizon are kept where they lie more than half a risk point apart.
 
 **Changes**: at each outcome's longest horizon, of what the study's words call modifiable. A value moves in eighths of
