@@ -32,6 +32,8 @@ PRODUCTS: Final = (
 )
 EXPLAINED: Final = 20
 """Subjects with feature reasons and a page of their own."""
+ASKED: Final = 40
+"""Held-out people of whose reasons the evaluation asks whether they are true: 200 would take a minute."""
 
 
 def demo(
@@ -74,7 +76,10 @@ def run_demo(folder: Path, subjects: int | None, seed: int, progress: "Progress"
     from riskpred.evaluate.gather import gather
     from riskpred.evaluate.metrics import metrics
     from riskpred.evaluate.page import page, write_page
+    from riskpred.evaluate.reasons import check_reasons, reason_metrics, sampled
+    from riskpred.evaluate.reasons import view as reasons_view
     from riskpred.evaluate.record import record
+    from riskpred.evaluate.true_reasons import true_reasons
     from riskpred.evaluate.truth import with_truth
     from riskpred.fit.run import fit
     from riskpred.records.ingest import run_ingest
@@ -106,10 +111,17 @@ def run_demo(folder: Path, subjects: int | None, seed: int, progress: "Progress"
     with timed("evaluate"):
         with Warehouse.open(warehouse) as opened:
             gathered, site = gather(model, opened, None, progress, single_modalities=True), opened.site
+            batch = sampled(model, opened, gathered, ASKED, seed)
         evaluated = with_truth(gathered, folder / "truth.parquet")
         rows = metrics(evaluated, seed=seed, progress=progress)
         record(model, gathered, rows, site, seed)
-        write_page(page(evaluated, rows), folder / "evaluation.html")
+        extra = {}
+        if batch is not None:  # a demo of very few people may hold nobody out who has an input
+            checked_reasons, own = check_reasons(model, batch, seed, progress)
+            truths, lacking = true_reasons(model, batch, own, folder)
+            told = reason_metrics(gathered, checked_reasons, truths, seed)
+            extra["reasons"] = reasons_view(checked_reasons, told, gathered, lacking)
+        write_page(page(evaluated, rows, extra=extra), folder / "evaluation.html")
     with timed("score"):
         # Forced: a demo of few people shows its pages, too; the ledger says whether the evaluation was passed.
         score(warehouse, bundle, scores, settings=NightConfig(explain=EXPLAINED), force=True, progress=progress)
