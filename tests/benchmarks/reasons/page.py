@@ -1,19 +1,25 @@
-"""What a page and an index cost: measured by report_cost.py and index_size.py, where they are."""
+"""What a page and an index cost: pages of a demo made by this code, an index of 100,000 simulated people."""
 
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
+from riskpred.cli.demo import run_demo
+from riskpred.progress import Silent
+from riskpred.report.index import ROWS_A_PAGE
 from tests.benchmarks.night.results import Attempts, Figures
+from tests.benchmarks.reasons import index_size, report_cost
 
-MODULES = ("report_cost", "index_size")
+PEOPLE = 100_000
 
 
 def measure(work: Path, attempts: Attempts) -> Figures:
-    """Figures of each module's `measure(work)`; one that is not there is named."""
+    """Figures of report_cost.py and, at the product's own lines a page, of index_size.py."""
     del attempts
-    found: Figures = {}
-    for name in MODULES:
-        where = f"tests.benchmarks.reasons.{name}"
-        found[name] = import_module(where).measure(work) if find_spec(where) else {"lacking": f"no {name}.py"}
-    return found
+    demo, people = work / "demo", work / "index.duckdb"
+    if not (demo / "report" / "index.html").is_file():
+        run_demo(demo, None, 1, Silent())
+    people.unlink(missing_ok=True)
+    try:
+        index = index_size.measure(index_size.write_scores(people, PEOPLE), ROWS_A_PAGE, PEOPLE)
+    finally:
+        people.unlink(missing_ok=True)
+    return {"page": report_cost.measure(demo / "scores.duckdb"), "index": index | {"people": PEOPLE}}

@@ -9,6 +9,9 @@ from tests.benchmarks.night import results
 _MET = {True: "met", False: "**missed**", None: "not measured"}
 Row = tuple[str, str, str, bool | None]
 
+_READY_S, _FRAME_MS = 3.0, 500
+"""Beyond which a page would be said not to open, or not to scroll."""
+
 
 def rows(work: Path) -> list[Row]:
     """What, target, figure, whether met (None = not measured)."""
@@ -18,6 +21,7 @@ def rows(work: Path) -> list[Row]:
         *_features(results.read(work, "features")),
         *_truth(results.read(work, "truth")),
         *_deletion(results.read(work, "deletion")),
+        *_report(results.read(work, "report")),
     ]
 
 
@@ -169,3 +173,25 @@ def _deletion(found: dict[str, Any] | None) -> list[Row]:
         figure = ", ".join(f"{name} {areas[name]:.3f}" for name in ("riskpred", *others, "value"))
         rows.append((f"deletion, {study}", target, figure, all(areas["riskpred"] > areas[name] for name in others)))
     return rows
+
+
+def _report(found: dict[str, Any] | None) -> list[Row]:
+    if found is None:
+        return [("report", "<= 1/10 of matplotlib, <= 150 KB; an index of 100 k opens and scrolls", "", None)]
+    page, index = found["page"], found["index"]
+    return [
+        (
+            "report, a page",
+            "<= 1/10 of the cost of drawing its figures with matplotlib; <= 400 KB with an image",
+            f"{page['ratio']:.3f} ({page['page_ms']:.1f} ms, {page['matplotlib_ms']:.0f} ms); "
+            f"{page['page_bytes_largest'] / 1e3:.0f} KB the largest of {page['pages']}",
+            page["ratio"] <= page["target"] and page["page_bytes_largest"] <= 400_000,
+        ),
+        (
+            f"report, an index of {index['people']:,} subjects",
+            "opens and scrolls in Chromium",
+            f"pages of {index['rows_a_page']:,}: the first ready in {index['ready_s']:g} s with {index['memory_mb']} "
+            f"MB, worst frame {index['worst_frame_ms']} ms; all orders {index['all_mb']} MB in {index['write_s']:g} s",
+            index["ready_s"] <= _READY_S and index["worst_frame_ms"] <= _FRAME_MS,
+        ),
+    ]
