@@ -15,9 +15,8 @@ from typing import IO, Any, Final
 from markupsafe import Markup
 
 from riskpred.report.index_rows import CHANGED_POINTS, Counts, Listed
-from riskpred.report.model_card import card_of
 from riskpred.report.names import Names
-from riskpred.report.read import Scores, utc
+from riskpred.report.read import Scores, card_of, utc
 from riskpred.report.render import environment, named
 from riskpred.report.summarise import outcome_displays, run_facts
 

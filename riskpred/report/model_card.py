@@ -3,7 +3,6 @@
 An item that neither riskpred nor those responsible (card.yaml, see riskpred/config/card.py) have a text for says so.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
@@ -13,6 +12,7 @@ from riskpred.report import card_items
 from riskpred.report.card_facts import Facts
 from riskpred.report.card_figures import COLUMNS, Figures
 from riskpred.report.names import Names
+from riskpred.report.read import card_of
 from riskpred.report.render import environment, named
 
 LISTS: Final = {"tripod_ai": (ids.TRIPOD_AI, card_items.TRIPOD_AI), "hti_1": (ids.HTI_1, card_items.HTI_1)}
@@ -26,15 +26,6 @@ def model_card(run: Mapping[str, Any], lang: str) -> dict[str, Any]:
     evaluation = card.get("evaluation")
     about = {"version": run["bundle_version"], "sha256": run["bundle_sha256"], "promotion": run["promotion"]}
     return describe(card, [evaluation] if isinstance(evaluation, dict) else [], about, lang)
-
-
-def card_of(run: Mapping[str, Any]) -> dict[str, Any]:
-    """The card as a night keeps it; an unreadable one is empty, and the page says so."""
-    try:
-        card = json.loads(run["model_card"], parse_constant=lambda _: None)
-    except ValueError:
-        return {}
-    return card if isinstance(card, dict) else {}
 
 
 def describe(

@@ -1,8 +1,9 @@
 """Rows of one scores file: read-only, locked down, latest published run."""
 
+import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -289,3 +290,12 @@ def finite(number: float | None) -> float | None:
 def utc(moment: datetime | None) -> str | None:
     """ISO 8601 text of a UTC moment read from DuckDB (seconds are enough for a page); None stays None."""
     return None if moment is None else f"{moment:%Y-%m-%dT%H:%M:%S}Z"
+
+
+def card_of(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The card as a night keeps it; an unreadable one is empty, and the page says so."""
+    try:
+        card = json.loads(run["model_card"], parse_constant=lambda _: None)
+    except ValueError:
+        return {}
+    return card if isinstance(card, dict) else {}

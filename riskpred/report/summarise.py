@@ -3,7 +3,6 @@
 Numbers are those of the tables; nothing is rescaled or rounded here. Moments are ISO 8601 UTC texts.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from itertools import groupby
@@ -11,7 +10,7 @@ from typing import Any
 
 from riskpred.report import record
 from riskpred.report.names import AGE, feature_code, is_sex, sex_of
-from riskpred.report.read import Row, SubjectRows, finite, utc
+from riskpred.report.read import Row, SubjectRows, card_of, finite, utc
 from riskpred.report.reasons import changes, missing, reasons
 from riskpred.report.standing import evaluation
 from riskpred.report.wordbook import WordBook
@@ -30,7 +29,7 @@ def summarise(run: Row, rows: SubjectRows) -> dict[str, Any]:
         rows: the subject's rows, sorted as `Scores.rows` sorts them.
     """
     denominator = _denominator(rows.risks)
-    displays, card = outcome_displays(run), _model(run)
+    displays, card = outcome_displays(run), card_of(run)
     book, (sex, age_years) = WordBook(card), _person(rows)
     equations = record.guidelines(rows.evidence)
     outcomes = [
@@ -184,15 +183,6 @@ def _receipt(row: Row) -> dict[str, Any]:
 
 def outcome_displays(run: Row) -> dict[str, str]:
     """Outcome -> its name in words, where the model card has one."""
-    named = _model(run).get("outcomes")
+    named = card_of(run).get("outcomes")
     found = named.items() if isinstance(named, dict) else ()
     return {outcome: words for outcome, words in found if isinstance(words, str) and words.strip()}
-
-
-def _model(run: Row) -> dict[str, Any]:
-    """The model card as stored; an unreadable one is empty, and the page says so."""
-    try:
-        card = json.loads(run["model_card"], parse_constant=lambda _: None)
-    except ValueError:
-        return {}
-    return card if isinstance(card, dict) else {}

@@ -16,9 +16,9 @@ from riskpred.errors import InputError, OutputError
 from riskpred.progress import Progress, Silent
 from riskpred.report.index import write_index
 from riskpred.report.language import text
-from riskpred.report.model_card import card_of, card_page, model_card
+from riskpred.report.model_card import card_page, model_card
 from riskpred.report.pdf import printer
-from riskpred.report.read import Scores
+from riskpred.report.read import Scores, card_of
 from riskpred.report.render import GENERATOR, page
 from riskpred.report.summarise import run_facts, summarise
 
