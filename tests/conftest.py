@@ -178,6 +178,12 @@ training: {epochs: 2, batch_size: 64, ridge_grid: [10.0]}
 """
 
 
+@pytest.fixture(scope="session")
+def tiny_network() -> str:
+    """network.yaml of a network that learns next to nothing in a second."""
+    return NETWORK
+
+
 @dataclass(frozen=True)
 class Tiny:
     """Where the tiny study's files are. Tests must not change them: copy what is to be changed."""

@@ -5,6 +5,7 @@ replaced by an empty one, and one that cannot be opened or written costs time, n
 whole, so kill -9 leaves the entries that were committed.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +102,7 @@ class News:
     touched: list[dict[str, object]]
 
 
-class Notebook:
+class Notebook(ABC):
     """Takes down what a night learns of images; `today`: days since 1970, UTC."""
 
     def __init__(self, today: int) -> None:
@@ -129,9 +130,9 @@ class Notebook:
             key = {name: known.columns[name][place] for name in ("subject_id", "content", "path", "stamp")}
             self._touched.append({"encoder": encoder, **key})
 
+    @abstractmethod
     def known(self, encoder: str, subjects: NDArray[np.int64], shape: tuple[int, int]) -> Known:
         """Entries of these subjects (ascending) for one encoder, in one go. `shape`: (R, V) of one's `sent`."""
-        raise NotImplementedError
 
 
 class Luggage(Notebook):

@@ -17,17 +17,6 @@ from tests.benchmarks.night import faults, foreign  # noqa: E402  (no part of th
 from tests.benchmarks.night.warm import Warm  # noqa: E402
 
 SUBJECTS, PLANTED = 600, 120
-# A network that learns next to nothing in a second: what is asked here is whose risk changes, not how good it is.
-NETWORK = """
-members: 2
-embedding: 4
-intervals: 4
-encoders:
-  tabular: {kind: tabular, knots: 3, members: 2, width: 8, depth: 1}
-  series: {kind: series, width: 4}
-  image: {kind: image, channels: [4, 4]}
-training: {epochs: 2, batch_size: 64, ridge_grid: [10.0]}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +26,9 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
 
 
 @pytest.fixture(scope="module")
-def clean(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> faults.Clean:
+def clean(warm: Warm, tmp_path_factory: pytest.TempPathFactory, tiny_network: str) -> faults.Clean:
     """The hospital without planted faults, ingested, fitted and scored."""
-    return faults.clean(tmp_path_factory.mktemp("clean"), SUBJECTS, SUBJECTS, warm.ran, NETWORK)
+    return faults.clean(tmp_path_factory.mktemp("clean"), SUBJECTS, SUBJECTS, warm.ran, tiny_network)
 
 
 @pytest.fixture(scope="module")
