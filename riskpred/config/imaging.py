@@ -317,7 +317,8 @@ _BY_TYPE: dict[str, tuple[dict[str, Any], ...]] = {
     "US": (),
     "MG": ({"step": "crop_body", "margin_mm": 2.0}, {"step": "flip_breast"}, {"step": "percentiles"}),
     "CT": ({"step": "reorient"}, {"step": "crop_body", "above": -500.0}, {"step": "window", "preset": "mediastinum"}),
-    "MR": ({"step": "reorient"}, {"step": "percentiles", "foreground": "body"}),
+    # Not turned: most MR is of thick slices, which are read in the plane they were taken in.
+    "MR": ({"step": "percentiles", "foreground": "body"},),
     "OP": ({"step": "crop_circle"},),
 }
 
@@ -333,6 +334,13 @@ def default_steps(image_type: str | None) -> tuple[Step, ...]:
         (['crop_body', 'flip_breast', 'percentiles'], ())
     """
     return _STEPS.validate_json(json.dumps(_BY_TYPE.get(image_type or "", ())))
+
+
+_SCALING = frozenset({"zscore", "percentiles", "match_histogram", "window", "clahe"})
+"""Steps after which values are 0 to 1."""
+
+_OF_THE_FILE = frozenset({"window", "clip", "bias_field"})
+"""Steps that read values in the file's units."""
 
 
 @dataclass(frozen=True)
@@ -356,6 +364,11 @@ class Recipe:
             raise ValueError("size is 1 or more along each axis")
         if self.slices < 1 or (self.volume != "slices" and self.slices != 1):
             raise ValueError("slices is 1 or more, and belongs to `volume: slices`")
+        names = [step.step for step in self.steps]
+        scaling = [place for place, name in enumerate(names) if name in _SCALING]
+        late = [name for name in names[scaling[0] + 1 :] if name in _OF_THE_FILE] if scaling else []
+        if late:
+            raise ValueError(f"{late[0]} reads the file's own units: it comes before {names[scaling[0]]}")
 
     @classmethod
     def of(
@@ -399,8 +412,9 @@ class Recipe:
         """Raises: ValueError, KeyError, TypeError."""
         channels: Any = data["channels"]
         size = data["size"]
+        channels = channels if isinstance(channels, str) else tuple(channels)
         return cls(
-            channels if isinstance(channels, str) else tuple(channels),
+            channels,
             steps_from_json(data["steps"]),
             None if size is None else tuple(size),
             data["volume"],
