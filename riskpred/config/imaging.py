@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import Field, TypeAdapter, model_validator
 
@@ -423,6 +423,29 @@ class Recipe:
             data["volume"],
             data["slices"],
         )
+
+
+class ReadsImages(Protocol):
+    """What an image modality and a segmentation stage have in common: `image_types`, and a recipe in parts."""
+
+    @property
+    def image_types(self) -> tuple[str, ...]: ...
+    @property
+    def channels(self) -> Channels: ...
+    @property
+    def steps(self) -> tuple[Step, ...] | None: ...
+    @property
+    def size(self) -> int | tuple[int, ...] | None: ...
+    @property
+    def volume(self) -> Volume: ...
+    @property
+    def slices(self) -> int: ...
+
+
+def recipe_for(reader: ReadsImages, image_type: str | None) -> Recipe:
+    """How an image of this type is prepared for a reader; without `steps`, those of the type. Raises: ValueError."""
+    steps = default_steps(image_type) if reader.steps is None else reader.steps
+    return Recipe.of(reader.channels, steps, reader.size, reader.volume, reader.slices)
 
 
 def steps_to_json(steps: tuple[Step, ...]) -> list[dict[str, Any]]:
