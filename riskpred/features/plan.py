@@ -63,12 +63,23 @@ class SeriesPlan:
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """Which images one image modality takes, and how large it reads them (size x size pixels)."""
+    """Which images one image modality takes, at most how many a row, and how large it reads them (size x size)."""
 
     image_types: tuple[str, ...]
     window_days: int | None
     stale_after_days: int | None
     size: int
+    most_images: int = 1
+
+    @property
+    def pixel_shape(self) -> tuple[int, ...]:
+        """(C, H, W) of a picture."""
+        return 1, self.size, self.size
+
+    @property
+    def most_pictures(self) -> int:
+        """Pictures of a row at most."""
+        return self.most_images
 
 
 ModalityPlan = TabularPlan | SeriesPlan | ImagePlan

@@ -20,12 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from riskpred.features.batch import FeatureBatch, ImageInput
+from riskpred.features.batch import FeatureBatch
 from riskpred.features.plan import ImagePlan
 from riskpred.model.device import cuda, cuda_name, exact
 from riskpred.model.image import ImageEncoder
-from riskpred.model.network import SentOne
-from riskpred.model.paths import BF16, Encoders
+from riskpred.model.paths import BF16, FP32, PictureEncoders, evaluator
 from riskpred.model.risk import RiskModel
 from riskpred.model.tensors import ImageTensors
 
@@ -59,32 +58,30 @@ class FastImages:
     _pooled: _Pooled
     _weight: NDArray[np.float64]
     _bias: NDArray[np.float64]
-    _coefficients: int
     _block: int = BLOCK
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(R, V): members, coefficients and embedding together."""
+        """(R, V): members, and all that each says of a picture."""
         return self._weight.shape[0], self._weight.shape[2]
 
     def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Coefficients and embedding of each image by each member. Shape: (B, H, W) -> (B, R, V)."""
+        """Coefficients, embedding and attention logit of each picture by each member. Shape: (T, C, H, W) -> (T, R, V)."""
         count = len(pixels)
         found = np.empty((count, *self.shape), dtype=np.float32)
         for start in range(0, count, self._block):
             block = pixels[start : start + self._block]
             here = len(block)
             if here < self._block:
-                block = np.concatenate([block, np.zeros((self._block - here, self.size, self.size), np.float32)])
+                block = np.concatenate([block, np.zeros((self._block - here, *block.shape[1:]), np.float32)])
             # (R, B, 2C) x (R, 2C, V): float64, so that no order of summation is seen after rounding.
             spoken = np.matmul(self._pooled(np.ascontiguousarray(block)).astype(np.float64), self._weight) + self._bias
             found[start : start + here] = spoken.transpose(1, 0, 2)[:here]
         return found
 
-    def sent(self, pixels: NDArray[np.float32]) -> SentOne:
-        """The same in the form in which members send it. Shape: (B, H, W) -> (R, B, G) and (R, B, D) float64."""
-        found = torch.from_numpy(self.encode(pixels)).double().transpose(0, 1)
-        return SentOne(found[:, :, : self._coefficients], found[:, :, self._coefficients :])
+    def said(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The same as `paths.PictureEncoders` give it. Shape: (T, C, H, W) -> (R, T, V) float64."""
+        return torch.from_numpy(self.encode(pixels.numpy())).double().transpose(0, 1)
 
 
 def fast_images(
@@ -103,10 +100,10 @@ def fast_images(
     encoders = [model.member(r).encoders[modality] for r in range(model.members)]
     assert all(isinstance(one, ImageEncoder) for one in encoders), modality
     images = [one for one in encoders if isinstance(one, ImageEncoder)]
-    heads = [(one.to_coefficients, one.to_embedding) for one in images]
-    weight = np.stack([np.concatenate([_array(h.weight) for h in pair]).T for pair in heads]).astype(np.float64)
-    bias = np.stack([np.concatenate([_array(h.bias) for h in pair])[None] for pair in heads]).astype(np.float64)
-    rest = size, weight, bias, model.layout.coefficients
+    heads = [one.heads() for one in images]
+    weight = np.stack([_array(weight).T for weight, _ in heads]).astype(np.float64)
+    bias = np.stack([_array(bias)[None] for _, bias in heads]).astype(np.float64)
+    rest = size, weight, bias
     card = cuda()
     if engine == "cuda" or (engine is None and card is not None):
         assert card is not None, "engine cuda is asked for where there is such a device"
@@ -129,17 +126,12 @@ def image_path(model: RiskModel, modality: str, path: str, engine: str | None = 
     return _precision(one, wanted, able)
 
 
-def image_encoders(model: RiskModel, modality: str, path: str) -> tuple[Encoders, str, str]:
-    """`fast_images` as `paths.evaluator` wants them: for tensors that hold pixels."""
+def image_encoders(model: RiskModel, modality: str, path: str) -> tuple[PictureEncoders, str, str]:
+    """`fast_images` as `paths.evaluator` wants them."""
     part = model.plan.modalities[modality]
     assert isinstance(part, ImagePlan), modality
     fast = fast_images(model, modality, part.size, "bf16" if path == BF16 else "fp32")
-
-    def encoded(given: ImageTensors) -> tuple[torch.Tensor, torch.Tensor]:
-        said = fast.sent(given.values.numpy())
-        return said.coefficients, said.embedding
-
-    return encoded, fast.numeric_path, fast.note.rstrip(".")
+    return fast.said, fast.numeric_path, fast.note.rstrip(".")
 
 
 @dataclass(frozen=True)
@@ -162,6 +154,7 @@ def agreement(model: RiskModel, batch: FeatureBatch, fast: dict[str, FastImages]
         fast: by image modality.
     """
     inputs = model.tensors(batch)
+    by_fast = evaluator(model, FP32, lambda _, name, path: (fast[name].said, path, ""))
     far_sent = far_risk = 0.0
     seen = np.zeros(len(batch), dtype=bool)
     for rows in torch.split(torch.arange(len(batch)), batch_size):
@@ -170,11 +163,11 @@ def agreement(model: RiskModel, batch: FeatureBatch, fast: dict[str, FastImages]
         with torch.no_grad():
             sent = model.encode(some)
             other = dict(sent)
-            for name, encoders in fast.items():
-                given, here = batch.inputs[name], present[name]
-                assert isinstance(given, ImageInput), name
-                assert given.encoded is None, "agreement is judged on pixels"
-                known, said = sent[name], encoders.sent(given.pixels[rows.numpy()])
+            for name in fast:
+                given, here = some[name], present[name]
+                assert isinstance(given, ImageTensors), name
+                assert given.sent is None, "agreement is judged on pixels"
+                known, said = sent[name], by_fast.encode({name: given})[name]
                 other[name] = said
                 seen[rows.numpy()] |= here.numpy()
                 if here.any():
@@ -210,15 +203,14 @@ def _on_torch(
     size: int,
     weight: NDArray[np.float64],
     bias: NDArray[np.float64],
-    coefficients: int,
 ) -> FastImages:
     took, instead = _precision(images[0], path, torch.cpu._is_avx512_bf16_supported())
     copies = [_channels_last(one) for one in images]
 
     def pooled(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        given = ImageTensors(torch.from_numpy(pixels), torch.ones(len(pixels), dtype=torch.bool))
+        given = torch.from_numpy(pixels)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=took == "bf16"):
-            return np.stack([one.pooled(given).float().numpy() for one in copies])
+            return np.stack([one.features(given).float().numpy() for one in copies])
 
     return FastImages(
         took,
@@ -228,7 +220,6 @@ def _on_torch(
         pooled,
         weight,
         bias,
-        coefficients,
     )
 
 
@@ -239,15 +230,14 @@ def _on_cuda(
     size: int,
     weight: NDArray[np.float64],
     bias: NDArray[np.float64],
-    coefficients: int,
 ) -> FastImages:
     took, instead = _precision(images[0], path, _card_has_bf16(), "card")
     copies = [_channels_last(one).to(card) for one in images]
 
     def pooled(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        given = ImageTensors(torch.from_numpy(pixels).to(card), torch.ones(len(pixels), dtype=torch.bool))
+        given = torch.from_numpy(pixels).to(card)
         with torch.no_grad(), exact(), torch.autocast(card.type, torch.bfloat16, enabled=took == "bf16"):
-            said = torch.stack([one.pooled(given).float() for one in copies])
+            said = torch.stack([one.features(given).float() for one in copies])
         return np.asarray(said.cpu().numpy())
 
     return FastImages(
@@ -258,7 +248,6 @@ def _on_cuda(
         pooled,
         weight,
         bias,
-        coefficients,
         min(_CUDA_BLOCK, max(1, _CUDA_PIXELS // size**2)),
     )
 
@@ -270,7 +259,6 @@ def _on_openvino(
     size: int,
     weight: NDArray[np.float64],
     bias: NDArray[np.float64],
-    coefficients: int,
 ) -> FastImages:
     openvino, core = _openvino(), _core()
     took, instead = _precision(images[0], path, _openvino_has_bf16())
@@ -286,7 +274,7 @@ def _on_openvino(
     ).create_infer_request()
 
     def pooled(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        request.infer({0: pixels[:, None]}, share_inputs=True)
+        request.infer({0: pixels}, share_inputs=True)
         return np.array(request.get_output_tensor(0).data)
 
     return FastImages(
@@ -297,7 +285,6 @@ def _on_openvino(
         pooled,
         weight,
         bias,
-        coefficients,
     )
 
 
@@ -389,7 +376,7 @@ def _standardised(one: ImageEncoder, conv: nn.Conv2d, size: int) -> tuple[NDArra
 
 
 def _layers(one: ImageEncoder) -> list[_Layer]:
-    parts = list(one.layers)
+    parts = list(one.backbone.layers)
     found = [(conv, norm) for conv, norm in zip(parts[0::3], parts[1::3], strict=True)]
     assert all(isinstance(conv, nn.Conv2d) and isinstance(norm, nn.GroupNorm) for conv, norm in found)
     return found  # type: ignore[return-value]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from riskpred.features.image import EncodedImage
+from riskpred.features.image import EncodedImage, pictures_of, spacing_of
 from riskpred.features.plan import ImagePlan
 from riskpred.features.receipts import pixels_hash
 from riskpred.imaging.decode import DecodePool, Wanted
@@ -46,7 +46,7 @@ class CachedImages:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(R, V): members, coefficients and embedding together."""
+        """(R, V): members, and all that each says of a picture."""
         return self._fast.shape
 
     def packed(self, subjects: NDArray[np.int64]) -> Luggage | None:
@@ -137,10 +137,14 @@ class CachedImages:
     ) -> None:
         if not waiting:
             return
-        pixels = np.stack([prepared.pixels for _, prepared, _ in waiting])
+        each = [pictures_of(prepared) for _, prepared, _ in waiting]
+        pixels = np.concatenate(each)
         sent, moments = self._fast.encode(pixels), image_moments(torch.from_numpy(pixels)).numpy()
-        for at, (i, prepared, content) in enumerate(waiting):
-            one = EncodedImage(sent[at], moments[at], prepared.spacing_mm, pixels_hash(prepared.pixels))
+        first = 0
+        for (i, prepared, content), pictures in zip(waiting, each, strict=True):
+            here = slice(first, first := first + len(pictures))
+            digests = tuple(pixels_hash(picture) for picture in pictures)
+            one = EncodedImage(sent[here], moments[here], spacing_of(prepared), digests)
             found[i] = one
             self._learn(images[i], content, one)
 
