@@ -97,7 +97,7 @@ class Picture:
     def drawn(self) -> NDArray[np.bool_]:
         """Whether there is such a region. Shape: (B, N x REGIONS)."""
         found = np.zeros((len(self.region), self.region.shape[2] - 1), dtype=np.bool_)
-        for p, regions in enumerate(self.mask.any(axis=(2, 3))):
+        for p, regions in enumerate(np.asarray(self.mask.any(axis=(2, 3)))):
             found[self.row[p], self.place[p] * REGIONS :][:REGIONS] = regions
         return found
 

@@ -72,7 +72,7 @@ def image(
         pixels = _Pixels(_most_pictures(chunk, rows, plan), plan.pixel_shape)
 
         def read(images: Sequence[ImageRow]) -> list[Prepared | ImageProblem]:
-            found = [decode_one(Wanted(image_root, row.path, plan.size)).result for row in images]
+            found = [decode_one(Wanted(image_root, row.path, plan.recipe_of(row.image_type))).result for row in images]
             return [result for result in found if result is not None]  # no file's bytes were called known
 
         # One subject after another, so that no image is held twice.
@@ -89,7 +89,7 @@ def image(
         return source.encoded(images, image_root)
 
     source.open(chunk)
-    chosen = _choose(chunk, rows, plan, [range(len(rows))], encode, keep)
+    taken = _choose(chunk, rows, plan, [range(len(rows))], encode, keep)
     encoded = EncodedImages(
         np.concatenate([np.zeros((0, *source.shape), np.float32), *(one.sent for one in used)]),
         np.concatenate([np.zeros((0, 2)), *(one.moments for one in used)]),
@@ -97,17 +97,7 @@ def image(
     )
     spacing = np.array([one.spacing_mm for one in used for _ in one.sent]).reshape(-1, 3)
     none, unknown = np.zeros((0, *plan.pixel_shape), np.float32), np.full((len(spacing), 2), np.nan)
-    return _input(chosen, len(spacing), none, spacing, unknown, encoded), chosen.receipt, chosen.rejects
-
-
-def pictures_of(prepared: Prepared) -> NDArray[np.float32]:
-    """The pictures of one prepared image. Shape: (S, C, H, W)."""
-    return prepared.pixels[None, None]
-
-
-def spacing_of(prepared: Prepared) -> NDArray[np.float64]:
-    """Spacing of its pixels: slice, row, column. Shape: (3,)."""
-    return np.array([np.nan, *prepared.spacing_mm])
+    return _input(taken, len(spacing), none, spacing, unknown, encoded), taken.receipt, taken.rejects
 
 
 class _Pixels:
@@ -121,12 +111,12 @@ class _Pixels:
 
     def keep(self, used: Prepared) -> int:
         """Take in the pictures of one image."""
-        some = pictures_of(used)
+        some = used.pixels
         self._room[self.count : self.count + len(some)] = some
         self.count += len(some)
-        for _ in some:
-            self.spacing_mm.append(spacing_of(used))
-            self.slices.append((0.0, 0.0))
+        whole = float(used.grid.offset[0]), float(used.grid.scale[0])
+        self.spacing_mm += [used.grid.spacing_mm] * len(some)
+        self.slices += [(one, 0.0) for one in used.slices] or [whole]
         return len(some)
 
     @property
@@ -144,7 +134,7 @@ class _Chosen(Generic[_Found]):
 
 
 def _input(
-    chosen: "_Chosen",
+    chosen: "_Chosen[Prepared] | _Chosen[EncodedImage]",
     count: int,
     pixels: NDArray[np.float32],
     spacing_mm: NDArray[np.float64],
@@ -203,7 +193,7 @@ def _choose(
     groups: Iterable[range],
     read: Callable[[Sequence[ImageRow]], Sequence[_Found | ImageProblem]],
     keep: Callable[[_Found], int],
-) -> _Chosen:
+) -> _Chosen[_Found]:
     """Finds the images of each row.
 
     Args:

@@ -98,7 +98,8 @@ def attribution_baselines(model: RiskModel, data: TrainingData, inside: Tensor) 
     """Per modality, in the form of `ModalityTensors.values` without rows and steps, over the rows inside.
 
     Tabular (W,): median of each numeric feature, one-hot mode of each category; series (C,): median of each channel;
-    image (C, H, W) or (C, Z, H, W): mean picture. Over observed values of rows that have the modality; 0 where nothing was observed.
+    image (C, H, W) or (C, Z, H, W): mean picture. Over observed values of rows that have the modality; 0 where nothing
+    was observed.
     """
     found: dict[str, Tensor] = {}
     for name, part in model.plan.modalities.items():

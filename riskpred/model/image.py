@@ -1,4 +1,4 @@
-"""The image encoder: a convolutional network reads each picture alone; the pictures of a row meet in a weighted mean."""
+"""The image encoder: a network reads each picture alone, and the pictures of a row meet in a weighted mean."""
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,7 @@ class ImageEncoder(nn.Module):
     Shape: ImageTensors of B rows -> coefficients (B, G) float64, embedding (B, D) float64.
     Example:
         >>> encoder = ImageEncoder(Settings(), channels=1, dims=2, coefficients=6, embedding=16)
-        >>> two_rows = torch.tensor([0, 1, 3]), torch.zeros(3, dtype=torch.float64)
-        >>> coefficients, embedding = encoder(ImageTensors(torch.rand(3, 1, 64, 64), torch.ones(2) > 0, *two_rows))
+        >>> coefficients, embedding = encoder(ImageTensors.alone(torch.rand(2, 1, 64, 64)))
         >>> coefficients.shape, embedding.shape
         (torch.Size([2, 6]), torch.Size([2, 16]))
     """
@@ -44,7 +43,7 @@ class ImageEncoder(nn.Module):
         nn.init.zeros_(self.to_coefficients.bias)
         self.to_embedding = nn.Linear(self.backbone.width, embedding)
         # No random number is drawn for what starts at zero anyway: nobody else's should depend on it.
-        self.to_attention = nn.utils.skip_init(nn.Linear, self.backbone.width, 1)
+        self.to_attention = nn.utils.skip_init(nn.Linear, self.backbone.width, 1)  # type: ignore[no-untyped-call]
         nn.init.zeros_(self.to_attention.weight)
         nn.init.zeros_(self.to_attention.bias)
         self.age_weight = nn.Parameter(torch.zeros(AGE_TERMS, dtype=torch.float64))

@@ -12,6 +12,8 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
+from json import dumps
+from math import prod
 from types import ModuleType
 from typing import Any, Final, Literal, TypeAlias
 
@@ -54,7 +56,7 @@ class FastImages:
     numeric_path: NumericPath
     note: str
     signature: str
-    size: int
+    pixel_shape: tuple[int, ...]
     _pooled: _Pooled
     _weight: NDArray[np.float64]
     _bias: NDArray[np.float64]
@@ -66,7 +68,7 @@ class FastImages:
         return self._weight.shape[0], self._weight.shape[2]
 
     def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Coefficients, embedding and attention logit of each picture by each member. Shape: (T, C, H, W) -> (T, R, V)."""
+        """What each member says of each picture, attention logit last. Shape: (T, C, H, W) -> (T, R, V)."""
         count = len(pixels)
         found = np.empty((count, *self.shape), dtype=np.float32)
         for start in range(0, count, self._block):
@@ -85,12 +87,11 @@ class FastImages:
 
 
 def fast_images(
-    model: RiskModel, modality: str, size: int, path: NumericPath = "bf16", engine: str | None = None, threads: int = 1
+    model: RiskModel, modality: str, path: NumericPath = "bf16", engine: str | None = None, threads: int = 1
 ) -> FastImages:
     """The encoders of one image modality, ready to run.
 
     Args:
-        size: side of the prepared square.
         path: fp32 differs from the model itself by rounding only; bf16 is faster for wide networks where the processor
             or the card has it (else fp32 is taken, and the note says so).
         engine: "cuda", "openvino" or "torch" (on the processor); None = CUDA where there is such a device, else
@@ -103,7 +104,9 @@ def fast_images(
     heads = [one.heads() for one in images]
     weight = np.stack([_array(weight).T for weight, _ in heads]).astype(np.float64)
     bias = np.stack([_array(bias)[None] for _, bias in heads]).astype(np.float64)
-    rest = size, weight, bias
+    plan = model.plan.modalities[modality]
+    assert isinstance(plan, ImagePlan), modality
+    rest = plan.pixel_shape, weight, bias
     card = cuda()
     if engine == "cuda" or (engine is None and card is not None):
         assert card is not None, "engine cuda is asked for where there is such a device"
@@ -128,9 +131,7 @@ def image_path(model: RiskModel, modality: str, path: str, engine: str | None = 
 
 def image_encoders(model: RiskModel, modality: str, path: str) -> tuple[PictureEncoders, str, str]:
     """`fast_images` as `paths.evaluator` wants them."""
-    part = model.plan.modalities[modality]
-    assert isinstance(part, ImagePlan), modality
-    fast = fast_images(model, modality, part.size, "bf16" if path == BF16 else "fp32")
+    fast = fast_images(model, modality, "bf16" if path == BF16 else "fp32")
     return fast.said, fast.numeric_path, fast.note.rstrip(".")
 
 
@@ -182,12 +183,15 @@ def agreement(model: RiskModel, batch: FeatureBatch, fast: dict[str, FastImages]
 
 
 def encoder_hash(model: RiskModel, modality: str, fast: FastImages, decoder: str) -> str:
-    """Hash of all that turns a file's bytes into what is sent: weights of all members, size, path, decoder.
+    """Hash of all that turns a file's bytes into what is sent: weights of all members, preparation, path, decoder.
 
     Args:
         decoder: versions of what decodes files (`imaging.versions.decoder_version`).
     """
-    digest = sha256(f"{fast.signature}\0{fast.size}\0{decoder}\0".encode())
+    plan = model.plan.modalities[modality]
+    assert isinstance(plan, ImagePlan), modality
+    recipes = dumps(plan.preparation(), sort_keys=True)
+    digest = sha256(f"{fast.signature}\0{recipes}\0{decoder}\0".encode())
     for r in range(model.members):
         for name, tensor in sorted(model.member(r).encoders[modality].state_dict().items()):
             array = np.ascontiguousarray(tensor.numpy())
@@ -200,7 +204,7 @@ def _on_torch(
     images: list[ImageEncoder],
     path: NumericPath,
     why: str,
-    size: int,
+    pixel_shape: tuple[int, ...],
     weight: NDArray[np.float64],
     bias: NDArray[np.float64],
 ) -> FastImages:
@@ -216,7 +220,7 @@ def _on_torch(
         took,
         f"{why}{'images' if why else 'Images'} are encoded by torch, channels last, {took}{instead}.",
         f"torch {torch.__version__} {took} {torch.backends.cpu.get_cpu_capability()}",
-        size,
+        pixel_shape,
         pooled,
         weight,
         bias,
@@ -227,7 +231,7 @@ def _on_cuda(
     images: list[ImageEncoder],
     path: NumericPath,
     card: torch.device,
-    size: int,
+    pixel_shape: tuple[int, ...],
     weight: NDArray[np.float64],
     bias: NDArray[np.float64],
 ) -> FastImages:
@@ -244,11 +248,11 @@ def _on_cuda(
         took,
         f"Images are encoded by torch on CUDA ({cuda_name(card)}), channels last, {took}{instead}.",
         f"torch {torch.__version__} {took} cuda {torch.version.cuda} {cuda_name(card)}",
-        size,
+        pixel_shape,
         pooled,
         weight,
         bias,
-        min(_CUDA_BLOCK, max(1, _CUDA_PIXELS // size**2)),
+        min(_CUDA_BLOCK, max(1, _CUDA_PIXELS // prod(pixel_shape))),
     )
 
 
@@ -256,14 +260,14 @@ def _on_openvino(
     images: list[ImageEncoder],
     path: NumericPath,
     threads: int,
-    size: int,
+    pixel_shape: tuple[int, ...],
     weight: NDArray[np.float64],
     bias: NDArray[np.float64],
 ) -> FastImages:
     openvino, core = _openvino(), _core()
     took, instead = _precision(images[0], path, _openvino_has_bf16())
     request = core.compile_model(
-        _graph(images, size),
+        _graph(images, pixel_shape),
         "CPU",
         {
             "INFERENCE_PRECISION_HINT": "bf16" if took == "bf16" else "f32",
@@ -281,7 +285,7 @@ def _on_openvino(
         took,
         f"Images are encoded by OpenVINO, {took}{instead}.",
         f"openvino {openvino.__version__} {took} {core.get_property('CPU', 'FULL_DEVICE_NAME')}",
-        size,
+        pixel_shape,
         pooled,
         weight,
         bias,
@@ -333,21 +337,21 @@ def _openvino() -> ModuleType:
             sys.modules[reporter] = before
 
 
-def _graph(images: list[ImageEncoder], size: int) -> Any:
-    """An OpenVINO model: pixels (BLOCK, 1, H, W) -> what each member pools, (R, BLOCK, 2C).
+def _graph(images: list[ImageEncoder], pixel_shape: tuple[int, ...]) -> Any:
+    """An OpenVINO model: pixels (BLOCK, C, H, W) -> what each member pools, (R, BLOCK, 2C).
 
     Built operation by operation: nothing has to be traced or converted.
     """
     openvino = _openvino()
     op = openvino.opset13
-    pixels = op.parameter([BLOCK, 1, size, size], np.float32)
+    pixels = op.parameter([BLOCK, *pixel_shape], np.float32)
     pools = []
     for one in images:
         maps = pixels
         for at, (conv, norm) in enumerate(_layers(one)):
             kernel, offset = _array(conv.weight), _array(_bias(conv))[None, :, None, None]
             if not at:
-                kernel, offset = _standardised(one, conv, size)
+                kernel, offset = _standardised(one, conv, pixel_shape)
             stride, pad = list(conv.stride), [int(p) for p in conv.padding]
             maps = op.add(op.convolution(maps, kernel, stride, pad, pad, [1, 1]), offset)
             maps = op.swish(
@@ -362,14 +366,16 @@ def _graph(images: list[ImageEncoder], size: int) -> Any:
     return openvino.Model([op.result(op.concat(pools, 0))], [pixels], "images")
 
 
-def _standardised(one: ImageEncoder, conv: nn.Conv2d, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _standardised(
+    one: ImageEncoder, conv: nn.Conv2d, pixel_shape: tuple[int, ...]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """First kernel and offset that read raw pixels: (x - location) / scale is part of them.
 
     The offset is a map, because around the picture there is 0 after standardising, not before. What is subtracted is so
     kept out of reduced precision.
     """
     kernel = conv.weight.double() / one.scale.double()
-    shift = torch.full((1, 1, size, size), -float(one.location), dtype=torch.float64)
+    shift = torch.full((1, *pixel_shape), -float(one.location), dtype=torch.float64)
     padding = (int(conv.padding[0]), int(conv.padding[1]))
     offset = nn.functional.conv2d(shift, kernel, _bias(conv).double(), conv.stride, padding)
     return kernel.float().numpy(), offset.float().numpy()

@@ -101,6 +101,13 @@ class ImageTensors:
     sent: Tensor | None = None
     known_moments: Tensor | None = None
 
+    @classmethod
+    def alone(cls, values: Tensor) -> "ImageTensors":
+        """One picture a row, taken at prediction_time. Shape: values (B, C, H, W)."""
+        rows = len(values)
+        present = torch.ones(rows, dtype=torch.bool)
+        return cls(values, present, torch.arange(rows + 1), torch.zeros(rows, dtype=torch.float64))
+
     @property
     def count(self) -> Tensor:
         """Pictures of each row. Shape: (B,)."""
