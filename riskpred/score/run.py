@@ -18,7 +18,7 @@ from riskpred.records.warehouse import Warehouse
 from riskpred.score.assemble import Assembled, assemble, write_refusal
 from riskpred.score.assess import BATCH_SIZE
 from riskpred.score.compute import CHUNK_SIZE, REASONS, RISKS, Common, Task, tasks_of
-from riskpred.score.images import NightImages
+from riskpred.score.findings import NightPictures, StageFindings
 from riskpred.score.ledger import Ledger
 from riskpred.score.local import hand_back_memory, make_parts
 from riskpred.score.parts import Parts, parts_folder
@@ -260,10 +260,10 @@ class _Night:
         decoders = min(1, self._request.settings.decode_worker_count)
         return ray_engine(self._request.ray_address, decoders)
 
-    def _images(self) -> NightImages:
+    def _images(self) -> NightPictures:
         request, settings = self._request, self._request.settings
-        return NightImages(
-            self._prepared.bundle.model,
+        return NightPictures(
+            self._prepared.bundle,
             request.into if settings.images.cache else None,
             "bf16" if self._prepared.night.numeric_path == "bf16" else "fp32",
             settings.decode_worker_count,
@@ -282,7 +282,7 @@ class _Night:
         common: Common,
         tasks: Sequence[Task],
         stage: str,
-        images: Mapping[str, ImageSource],
+        images: Mapping[str, ImageSource | StageFindings],
     ) -> int:
         """Make the parts that are not there; how many subjects were there already."""
         finished = parts.finished(tasks[0].kind) if tasks else {}
