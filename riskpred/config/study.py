@@ -1,4 +1,4 @@
-"""A study: a folder of YAML (ingest, outcomes, features, network, words); packaged, or the user's own."""
+"""A study: a folder of YAML (ingest, outcomes, features, network, words, imaging); packaged, or the user's own."""
 
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from riskpred.config.ingest import IngestConfig
 from riskpred.config.model import Strict, load
 from riskpred.config.network import NetworkConfig
 from riskpred.config.outcomes import OutcomesConfig
+from riskpred.config.segmentation import ImagingConfig
 from riskpred.config.words import StudyWords, load_study_words
 from riskpred.errors import ConfigError
 
@@ -26,7 +27,7 @@ class About(Strict):
 
 
 class ModelConfig(Strict):
-    """What fit needs of a study, and what a bundle keeps: outcomes, features, network, words, guideline equations."""
+    """What fit needs of a study, and what a bundle keeps of its YAML."""
 
     name: str
     outcomes: OutcomesConfig
@@ -34,6 +35,7 @@ class ModelConfig(Strict):
     network: NetworkConfig
     words: StudyWords = StudyWords()
     guideline: GuidelineConfig | None = None
+    imaging: ImagingConfig = ImagingConfig()
 
 
 def study_folder(study: str) -> Path:
@@ -73,13 +75,13 @@ def load_cautions(study: str) -> tuple[str, ...]:
 
 
 def load_model_config(study: str) -> ModelConfig:
-    """A study's outcomes.yaml, features.yaml and, where present, network, words and guideline.yaml, checked together.
+    """A study's outcomes and features.yaml and, where there, network, words, guideline, imaging.yaml; checked together.
 
     Raises: ConfigError: a label code of an outcome known at once used as a feature; an encoder without a modality;
         a guideline equation for an outcome that the study has not.
     """
     folder = study_folder(study)
-    network, guideline = folder / "network.yaml", folder / "guideline.yaml"
+    network, guideline, imaging = (folder / f"{name}.yaml" for name in ("network", "guideline", "imaging"))
     outcomes = load(OutcomesConfig, folder / "outcomes.yaml")
     features = load(FeaturesConfig, folder / "features.yaml")
     config = ModelConfig(
@@ -89,6 +91,7 @@ def load_model_config(study: str) -> ModelConfig:
         words=load_study_words(folder, features, outcomes),
         network=load(NetworkConfig, network) if network.is_file() else NetworkConfig(),
         guideline=load(GuidelineConfig, guideline) if guideline.is_file() else None,
+        imaging=load(ImagingConfig, imaging) if imaging.is_file() else ImagingConfig(),
     )
     _refuse_unknown_outcomes(config, guideline)
     _refuse_label_codes_as_features(config, folder)
