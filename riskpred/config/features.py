@@ -6,7 +6,9 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from riskpred.config.model import Strict
 
-Aggregate = Literal["last", "age_days", "count", "mean", "slope", "min", "max", "ever", "first_age_days", "span_days", "change"]
+Aggregate = Literal[
+    "last", "age_days", "count", "mean", "slope", "min", "max", "ever", "first_age_days", "span_days", "change"
+]
 """Over the events of one code in the window (prediction_time - window, prediction_time]:
 
 last: latest value (static values count as oldest)      age_days: days since the latest event

@@ -1,11 +1,13 @@
 """A study: a folder of YAML (ingest, outcomes, features, network, words, imaging); packaged, or the user's own."""
 
+import re
 from pathlib import Path
 
 from pydantic import Field
 
 from riskpred.config.features import FeaturesConfig
 from riskpred.config.files import shipped
+from riskpred.config.findings import finding_codes, is_finding
 from riskpred.config.guideline import GuidelineConfig
 from riskpred.config.ingest import IngestConfig
 from riskpred.config.model import Strict, load
@@ -78,7 +80,8 @@ def load_model_config(study: str) -> ModelConfig:
     """A study's outcomes and features.yaml and, where there, network, words, guideline, imaging.yaml; checked together.
 
     Raises: ConfigError: a label code of an outcome known at once used as a feature; an encoder without a modality;
-        a guideline equation for an outcome that the study has not.
+        a guideline equation for an outcome that the study has not; a feature of findings that imaging.yaml does not
+        make.
     """
     folder = study_folder(study)
     network, guideline, imaging = (folder / f"{name}.yaml" for name in ("network", "guideline", "imaging"))
@@ -95,6 +98,7 @@ def load_model_config(study: str) -> ModelConfig:
     )
     _refuse_unknown_outcomes(config, guideline)
     _refuse_label_codes_as_features(config, folder)
+    _refuse_findings_that_nothing_makes(config, folder)
     orphans = sorted(
         name
         for name, encoder in config.network.encoders.items()
@@ -113,6 +117,40 @@ def load_model_config(study: str) -> ModelConfig:
 def code_matches(code: str, patterns: tuple[str, ...]) -> bool:
     """Whether a code is listed, or starts with a listed prefix that ends in *."""
     return any(code == p or (p.endswith("*") and code.startswith(p[:-1])) for p in patterns)
+
+
+def _refuse_findings_that_nothing_makes(config: ModelConfig, folder: Path) -> None:
+    """A feature FINDING//... that no stage of imaging.yaml makes would be missing for everyone, without a word."""
+    stages = config.imaging.segmentation
+    if not stages:
+        return  # such codes may be events that somebody recorded
+    both = sorted(set(stages) & set(config.features.modalities))
+    if both or not all(re.fullmatch(r"[A-Za-z0-9_]+", name) for name in stages):
+        raise ConfigError(
+            f"{folder / 'imaging.yaml'}: names of stages: {', '.join(both or stages)}.",
+            wanted="letters, digits and _, and no name of a modality of features.yaml",
+            do="rename the stages",
+        )
+    made = finding_codes(label for stage in stages.values() for label in stage.names)
+    for name, spec in config.features.modalities.items():
+        if spec.kind == "image":
+            continue
+        blocks = (
+            [(spec.codes, False, spec.required)]
+            if spec.kind == "series"
+            else [(block.codes, block.category, block.required) for block in spec.features]
+        )
+        for codes, category, required in blocks:
+            mine = [code for code in codes if is_finding(code)]
+            unmade = [code for code in mine if not any(code_matches(one, (code,)) for one in made)]
+            mixed = [code for code in mine if code.endswith("*")]
+            if unmade or mixed or (mine and (category or required)):
+                raise ConfigError(
+                    f"{folder / 'features.yaml'}: modalities.{name}: findings that cannot be read so: "
+                    f"{', '.join(unmade or mixed or mine)}.",
+                    wanted=f"codes among {', '.join(made)}; each by itself, neither a category nor required",
+                    do="correct the codes, or the labels of imaging.yaml",
+                )
 
 
 def _refuse_unknown_outcomes(config: ModelConfig, path: Path) -> None:

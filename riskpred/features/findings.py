@@ -67,6 +67,17 @@ class Found:
     rejects: tuple[InputReject, ...]
 
 
+def numbered(images: Sequence[LookedAt]) -> list[int]:
+    """Number of each image's first lesion: those of one image of a subject are numbered from 1 over all stages."""
+    used: dict[tuple[int, str], int] = {}
+    first: list[int] = []
+    for one in images:
+        key = one.image.subject_id, one.image.image_id
+        first.append(used.get(key, 0) + 1)
+        used[key] = used.get(key, 0) + len(one.looked.lesions)
+    return first
+
+
 def labels_of(config: ImagingConfig) -> tuple[str, ...]:
     """Labels of all stages, sorted, each once."""
     return tuple(sorted({label for stage in config.segmentation.values() for label in stage.labels.values()}))
@@ -138,12 +149,11 @@ def measures(looked: Looked, label: str) -> dict[str, float]:
     return {measure: value for measure, value in found.items() if value is not None}
 
 
-def refuse_recorded(codes: Sequence[str], where: str) -> None:
-    """Raises: InputError, when a warehouse holds events under a code that is made from images."""
-    taken = sorted(code for code in codes if is_finding(code))
+def _refuse_recorded(taken: Sequence[str]) -> None:
+    """A warehouse may hold no events under a code that is made from its images."""
     if taken:
         raise InputError(
-            f"{where}: {len(taken):,} codes of events begin with FINDING//, which stands for what is found in images.",
+            f"{len(taken):,} codes of events are those under which findings of images are made.",
             wanted="other codes for findings that were recorded by people (REPORT//..., say)",
             got=", ".join(taken[:5]),
             do="rename them in ingest.yaml and ingest again",
@@ -153,7 +163,9 @@ def refuse_recorded(codes: Sequence[str], where: str) -> None:
 def refuse_missing(plan: FeaturePlan, chunk: SubjectChunk) -> None:
     """A feature made from images must not pass for missing because nobody looked at them."""
     known = np.array(chunk.codes, dtype=object)
-    lacking = [code for code in _codes_read(plan) if is_finding(code) and not known[code_mask(chunk.codes, (code,))].size]
+    lacking = [
+        code for code in _codes_read(plan) if is_finding(code) and not known[code_mask(chunk.codes, (code,))].size
+    ]
     assert not lacking, f"nobody looked at the images that {lacking[0]} is made from"
 
 
@@ -223,11 +235,12 @@ def _extended(
     chunk: SubjectChunk, codes: tuple[str, ...], events: Sequence[tuple[int, int, str, float]]
 ) -> SubjectChunk:
     """The chunk with more codes, after its own, and events of them: (subject's place, time, code, value)."""
+    _refuse_recorded(sorted(set(codes) & set(chunk.codes)))
     first = len(chunk.codes)
     place = {code: first + c for c, code in enumerate(codes)}
     units = tuple(finding_unit(code) for code in codes)
     named = replace(chunk, codes=(*chunk.codes, *codes), units=(*chunk.units, *units), finder=None)
-    unit_texts, unit_place = chunk.unit_texts, dict[str | None, int]()
+    unit_texts = chunk.unit_texts
     for unit in units:
         if unit is not None and unit not in unit_texts:
             unit_texts = (*unit_texts, unit)

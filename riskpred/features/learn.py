@@ -5,10 +5,9 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from riskpred.config.findings import finding_unit, is_finding
 from riskpred.config.features import FeaturesConfig, SeriesModality, TabularFeature, TabularModality
+from riskpred.config.findings import finding_unit, is_finding
 from riskpred.errors import ConfigError, InputError
-from riskpred.features.findings import refuse_recorded
 from riskpred.features.fits import refuse_absent
 from riskpred.features.plan import (
     BUILTIN,
@@ -46,7 +45,6 @@ def learn_plan(config: FeaturesConfig, warehouse: Warehouse, train_subjects: NDA
         InputError: a code whose values are read is recorded in several units.
         BundleError (12): a required code does not occur.
     """
-    refuse_recorded(warehouse.codes, str(warehouse.path))
     vocabularies = _vocabularies(config, warehouse, train_subjects)
     modalities: dict[str, ModalityPlan] = {}
     used: set[str] = set()
@@ -139,7 +137,7 @@ def _column_unit(code: str, aggregate: str, warehouse: Warehouse) -> str | None:
 
 def _unit(pattern: str, warehouse: Warehouse) -> str | None:
     """The one unit of the values of a code, or of all codes of a prefix. Raises: InputError, when there are several."""
-    if is_finding(pattern):
+    if is_finding(pattern) and not _codes(pattern, warehouse):
         return finding_unit(pattern)
     units = {unit for code in _codes(pattern, warehouse) for unit in warehouse.code_units.get(code, ())}
     if len(units) > 1:

@@ -25,7 +25,9 @@ NO_CATEGORY, UNKNOWN_CATEGORY = -1, -2
 _STATIC = np.int64(STATIC)
 _DAY = float(DAY_US)
 _YEAR = float(DAY_US) * YEAR_DAYS
-(_LAST, _AGE_DAYS, _COUNT, _MEAN, _SLOPE, _MIN, _MAX, _EVER, _FIRST_AGE, _SPAN, _CHANGE, _AGE_YEARS) = range(len(AGGREGATES))
+(_LAST, _AGE_DAYS, _COUNT, _MEAN, _SLOPE, _MIN, _MAX, _EVER, _FIRST_AGE, _SPAN, _CHANGE, _AGE_YEARS) = range(
+    len(AGGREGATES)
+)
 assert set(AGGREGATES) == {*get_args(Aggregate), "age_years"}, "the loop knows every aggregate of features.yaml"
 
 

@@ -44,7 +44,7 @@ class Judged:
         subject_id, prediction_time, valid_until: (S,); digest: S texts.
         status, reason: (S, O) int8, places in PAIR_STATUSES and PAIR_REASONS.
         looked: images of the B subjects in which a segmentation looked for lesions.
-        chunk: what they were judged by, findings of the B subjects included; cohort: the B rows of it, None where B = 0.
+        chunk: what they were judged by, with findings of the B subjects; cohort: its B rows, None where B = 0.
         rows: (B,) place in the chunk; batch: B rows; assessed: None where B = 0; scored: (B, Q) risks to write.
         scope_flags: (B, Q, flags) which of `scope.FLAGS` hold.
         top_score: (B,) highest percentile at the longest horizons, NaN where nothing is scored.
@@ -83,7 +83,7 @@ def judge_chunk(
 ) -> Judged:
     """Cohort, features and risks of one chunk at `as_of`; `latest_valid` bounds valid_until (UTC microseconds,
     of everyone or of each subject). `numeric_path`: of the encoders. `images`: who encodes images as they are read, on
-    that path; None = they come as pixels. `findings`: who knows or finds what images show; None = the bundle's own finder."""
+    that path; None = they come as pixels. `findings`: who finds what images show; None = the bundle's own finder."""
     outcomes = bundle.config.outcomes
     names = list(outcomes.outcomes)
     with watch("cohort"):

@@ -46,7 +46,7 @@ _WORTH_SHARING = 8192
 
 _TOGETHER = 4
 
-_LOOKED_AT_ONCE = 64
+LOOKED_AT_ONCE = 64
 """Subjects in whose images lesions are looked for before Ctrl-C is heard again."""
 
 RISKS, REASONS = "risks", "reasons"
@@ -118,7 +118,7 @@ class Maker:
         held = bundle.plan if not self._images else FeaturePlan({})
         self._chunk_size = affordable(held, common.chunk_size)
         if self._findings is not None:
-            self._chunk_size = min(self._chunk_size, _LOOKED_AT_ONCE)
+            self._chunk_size = min(self._chunk_size, LOOKED_AT_ONCE)
         self._batch_size = affordable(held, common.batch_size)
         self._drift = drift_reference_of(bundle)
 

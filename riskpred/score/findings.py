@@ -9,22 +9,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from riskpred.config.segmentation import ImagingConfig
-from riskpred.features.findings import FindingSource, LookedAt
-from riskpred.features.look import look, wanted, what_was_drawn
+from riskpred.features.findings import FindingSource, LookedAt, numbered
+from riskpred.features.look import look, signature, wanted
 from riskpred.features.looked import COLUMNS, Looked
 from riskpred.imaging.decode import DecodePool
 from riskpred.imaging.paths import ImageProblem
+from riskpred.imaging.prepare import Prepared
 from riskpred.imaging.versions import decoder_version
-from riskpred.records.chunk import ImageRow, SubjectChunk
 from riskpred.model.image_fast import NumericPath
+from riskpred.records.chunk import ImageRow, SubjectChunk
 from riskpred.score.image_cache import KEEP_DAYS, ImageCache, Known, Luggage, News, Notebook, cache_path
 from riskpred.score.images import CachedImages, Counts, NightImages
 from riskpred.score.layout import computed_schema
 
 if TYPE_CHECKING:
-    from riskpred.model.bundle import Bundle
-    from riskpred.config.segmentation import SegmentationStage
     from riskpred.imaging.segment import Segmenter
+    from riskpred.model.bundle import Bundle
 
 _SHAPE = (1, 1)
 """An entry of findings has no embedding: the cache is asked for none."""
@@ -33,13 +33,11 @@ _SHAPE = (1, 1)
 class StageFindings:
     """One stage's findings, for a `NightFindings`; an image whose bytes were looked at before is not read again."""
 
-    def __init__(
-        self, stage: "SegmentationStage", segmenter: "Segmenter", pool: DecodePool, cache: Notebook | None
-    ) -> None:
+    def __init__(self, segmenter: "Segmenter", pool: DecodePool, cache: Notebook | None) -> None:
         self.counts = Counts()
-        self.stage, self.segmenter = stage, segmenter
+        self._segmenter = segmenter
         self._pool, self._cache = pool, cache
-        self._key = what_was_drawn(stage, segmenter, decoder_version())
+        self._key = signature(segmenter, decoder_version())
         self._known: Known | None = None
 
     def packed(self, subjects: NDArray[np.int64]) -> Luggage | None:
@@ -50,7 +48,7 @@ class StageFindings:
 
     def carrying(self, luggage: Luggage | None) -> "StageFindings":
         """The same network with what was packed elsewhere."""
-        return StageFindings(self.stage, self.segmenter, self._pool, luggage)
+        return StageFindings(self._segmenter, self._pool, luggage)
 
     def take_in(self, news: News | None, counts: Counts) -> None:
         """Keep what another process learned, and count what it did."""
@@ -75,12 +73,15 @@ class StageFindings:
             else:
                 found[i] = self._recall(place)
         self.counts.cached += len(found)
-        asked = [wanted(self.stage, images[i], image_root, self._contents(images[i])) for i in unread]
+        stage = self._segmenter.stage
+        asked = [wanted(stage, images[i], image_root, self._contents(images[i])) for i in unread]
         for i, decoded in zip(unread, self._pool.decode(asked), strict=True):
-            found[i] = self._one(images[i], decoded.result, decoded.content)
+            found[i] = self._one(images[i], image_root, decoded.result, decoded.content)
         return [found[i] for i in range(len(images))]
 
-    def _one(self, row: ImageRow, result: object, content: str | None) -> Looked | ImageProblem:
+    def _one(
+        self, row: ImageRow, image_root: Path, result: Prepared | ImageProblem | None, content: str | None
+    ) -> Looked | ImageProblem:
         if result is None:
             # The same bytes at another place or with another time: only that is new.
             assert self._known is not None
@@ -91,7 +92,7 @@ class StageFindings:
                 self._learn(row, content, again)
             return again
         self.counts.decoded += 1
-        found = look(self.stage, self.segmenter, result)
+        found = result if isinstance(result, ImageProblem) else look(self._segmenter, result, row, image_root)
         self.counts.rejected += isinstance(found, ImageProblem)
         self._learn(row, content, found)
         return found
@@ -147,10 +148,8 @@ class NightPictures(NightImages):
         super().__init__(bundle.model, scores, path, workers, engine, cache_days)
         if self._cache is None and scores is not None and bundle.segmenters:
             self._cache = ImageCache(cache_path(scores), cache_days)
-        stages = bundle.config.imaging.segmentation
         self.findings = {
-            name: StageFindings(stages[name], segmenter, self.pool, self._cache)
-            for name, segmenter in bundle.segmenters.items()
+            name: StageFindings(segmenter, self.pool, self._cache) for name, segmenter in bundle.segmenters.items()
         }
 
     @property
@@ -167,12 +166,10 @@ class NightPictures(NightImages):
 def finding_rows(images: Sequence[LookedAt]) -> pa.Table:
     """Rows of findings without run_id; lesions of one image are numbered from 1 over all stages."""
     schema = computed_schema("findings").arrow()
-    number: dict[tuple[int, str], int] = {}
     rows: list[dict[str, object]] = []
-    for one in images:
-        key = one.image.subject_id, one.image.image_id
-        for lesion in one.looked.lesions:
-            number[key] = number.get(key, 0) + 1
+    for one, first in zip(images, numbered(images), strict=True):
+        for number, lesion in enumerate(one.looked.lesions, start=first):
             mine = {name: getattr(lesion, name) for name in COLUMNS}
-            rows.append({**mine, "image_id": key[1], "subject_id": key[0], "lesion": number[key]})
+            whose = {"image_id": one.image.image_id, "subject_id": one.image.subject_id, "lesion": number}
+            rows.append({**mine, **whose})
     return pa.Table.from_pylist(rows, schema=schema)

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from riskpred.features.image import EncodedImage
+from riskpred.features.looked import Looked
 from riskpred.features.plan import ImagePlan
 from riskpred.features.receipts import pixels_hash
 from riskpred.imaging.decode import DecodePool, Wanted
@@ -91,7 +92,9 @@ class CachedImages:
         assert self._known is not None
         assert self._cache is not None
         self._cache.used(self._encoder, self._known, place)
-        return self._known.result(place)
+        found = self._known.result(place)
+        assert not isinstance(found, Looked), "an entry of embeddings"
+        return found
 
     def _read(
         self,

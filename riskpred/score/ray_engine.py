@@ -159,7 +159,9 @@ class _Crew:
         shared = f", {resources['num_gpus']:g} of a GPU each" if "num_gpus" in resources else ""
         say(f"ray: room for {room:,} workers{shared}")
 
-    def make(self, tasks: Sequence[Task], images: Mapping[str, CachedImages | StageFindings], on_done: OnDone) -> list[Task]:
+    def make(
+        self, tasks: Sequence[Task], images: Mapping[str, CachedImages | StageFindings], on_done: OnDone
+    ) -> list[Task]:
         """Make the parts; returns those that workers failed at, by an exception, too often.
 
         Raises: OutputError: a part was lost with too many workers, or no worker is left; a RiskpredError of a worker.

@@ -17,8 +17,8 @@ from riskpred.model.image_fast import NumericPath, image_path
 from riskpred.model.paths import chosen_path
 from riskpred.model.threads import one_thread
 from riskpred.score.compute import Common, Task
-from riskpred.score.image_cache import Luggage, News
 from riskpred.score.findings import NightPictures
+from riskpred.score.image_cache import Luggage, News
 from riskpred.score.images import Counts
 from riskpred.score.parts import made_with
 from riskpred.score.worker import Place, Worker
