@@ -30,7 +30,10 @@ class Augmentation(Strict):
     brightness: float = Field(0.1, ge=0, le=1, description="added to a channel, in units of its 0..1")
     contrast: float = Field(0.2, ge=0, lt=1, description="a channel's values times 1 +- this")
     noise: float = Field(0.02, ge=0, le=1, description="SD of noise, at most")
-    channel_dropout: float = Field(0.0, ge=0, lt=1, description="probability that a channel is the first one's copy")
+    elastic: float = Field(0.0, ge=0, le=0.2, description="SD of smooth shifts within the slice, share of its sides")
+    channel_copy: float = Field(
+        0.0, ge=0, lt=1, description="probability that one channel becomes a copy of another, as of a missing sequence"
+    )
 
 
 class SegmentationTraining(Strict):

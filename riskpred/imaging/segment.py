@@ -115,17 +115,15 @@ def new_network(stage: SegmentationStage) -> UNet:
     return UNet(stage.network, channels, len(stage.labels), stage.dims)
 
 
-def with_context(pixels: Tensor, stage: SegmentationStage) -> Tensor:
-    """Each picture and its neighbours in the volume as channels; at the ends the last one again.
+def with_context(pixels: Tensor, stage: SegmentationStage, only: int | None = None) -> Tensor:
+    """Each picture (or only one) and its neighbours in the volume as channels; at the ends the last one again.
 
-    Shape: (S, C, H, W) -> (S, C * (1 + 2 * context), H, W), the picture itself first.
+    Shape: (S, C, H, W) -> (S or 1, C * (1 + 2 * context), H, W), the picture itself first.
     """
-    reach, last = stage.network.context, len(pixels) - 1
-    if not reach:
-        return pixels
-    steps = [0, *(sign * step for step in range(1, reach + 1) for sign in (-1, 1))]
-    at = torch.arange(len(pixels))
-    return torch.cat([pixels[(at + step).clamp(0, last)] for step in steps], dim=1)
+    at = torch.arange(len(pixels)) if only is None else torch.tensor([only])
+    reach = range(1, stage.network.context + 1)
+    steps = [0, *(sign * step for step in reach for sign in (-1, 1))]
+    return torch.cat([pixels[(at + step).clamp(0, len(pixels) - 1)] for step in steps], dim=1)
 
 
 def mirror_axes(stage: SegmentationStage) -> tuple[int, ...]:

@@ -79,7 +79,8 @@ class _Block(nn.Module):
         self.first_norm = norm(after)
         self.second = conv(after, after, kernel_size=3, padding=1, bias=False)
         self.second_norm = norm(after)
-        self.short = conv(before, after, kernel_size=1, stride=stride, bias=False) if before != after else nn.Identity()
+        same = before == after and stride == 1
+        self.short = nn.Identity() if same else conv(before, after, kernel_size=1, stride=stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         inner = functional.relu(self.first_norm(self.first(x)), inplace=True)
