@@ -33,13 +33,13 @@ def wanted(stage: SegmentationStage, row: ImageRow, image_root: Path, known: tup
 def look(segmenter: Segmenter, prepared: Prepared, row: ImageRow, image_root: Path) -> Looked | ImageProblem:
     """What a segmenter finds in an image. The file is read once more where it shows something: for its intensities."""
     stage = segmenter.stage
-    found = lesions(segmenter.probabilities(prepared), prepared.grid, stage, prepared.slices)
+    found = lesions(segmenter.probabilities(prepared), prepared.grid, stage)
     if found:
         try:
             picture = read_picture(inside(image_root, row.path, folders=True), stage.channels)
         except ImageProblem as problem:  # it was there a moment ago
             return ImageProblem(problem.reason, problem.wanted)
-        found = with_intensity(found, picture, prepared.grid, prepared.slices)
+        found = with_intensity(found, picture, prepared.grid)
     return kept(found, prepared)
 
 

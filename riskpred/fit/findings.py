@@ -6,9 +6,9 @@ mask, the risk model would trust them too much.
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from riskpred.config.segmentation import ImagingConfig, SegmentationStage
 from riskpred.errors import InputError
 from riskpred.evaluate.findings import ImageScore, score_image, stage_metrics
+from riskpred.evaluate.marked import Marked, marked_images
 from riskpred.features.findings import FindingSource
 from riskpred.features.look import look, wanted
 from riskpred.features.looked import Looked
@@ -24,16 +25,11 @@ from riskpred.fit.segmentation import Example, fit_segmentation
 from riskpred.imaging.decode import decode_one
 from riskpred.imaging.lesions import lesions
 from riskpred.imaging.paths import ImageProblem
-from riskpred.imaging.prepare import Prepared
 from riskpred.imaging.segment import Segmenter
-from riskpred.imaging.targets import is_marked, target_of
 from riskpred.progress import Progress
-from riskpred.records.annotations import Annotation, ImageKey, annotations
+from riskpred.records.annotations import annotations
 from riskpred.records.chunk import ImageRow
 from riskpred.records.warehouse import Warehouse
-
-CARD_KEY: Final = "segmentation"
-"""Entry of the card: stage -> images, subjects and lesions annotated, images left out, and quality out of fold."""
 
 _UNMARKED, _EMPTY, _LESION = range(3)
 
@@ -75,23 +71,11 @@ class CrossFitted(FindingSource):
 
 @dataclass(frozen=True)
 class FittedStages:
-    """segmenters: of each stage, for new subjects.   source: findings of the training subjects.   card: of CARD_KEY."""
+    """segmenters: of each stage, for new subjects.   source: findings of training subjects.   card: its entry."""
 
     segmenters: dict[str, Segmenter]
     source: CrossFitted
     card: dict[str, Any]
-
-
-@dataclass
-class Marked:
-    """Annotated images of one stage, their pixels on disk: all of a study's need not fit into memory.
-
-    left_out: reason -> images that could not be used.
-    """
-
-    rows: list[ImageRow] = field(default_factory=list)
-    examples: list[Example] = field(default_factory=list)
-    left_out: dict[str, int] = field(default_factory=dict)
 
 
 def fit_stages(
@@ -117,7 +101,8 @@ def fit_stages(
             fold = stratified_folds(together, _what_is_marked(subjects, marked), stage.folds, seed)
             folds[name] = dict(zip(subjects.tolist(), fold.tolist(), strict=True))
             own = np.array([folds[name][row.subject_id] for row in marked.rows], np.int64)
-            fitted = fit_segmentation(stage, marked.examples, own, seed, progress)
+            examples = [Example(*one) for one in marked.pairs]
+            fitted = fit_segmentation(stage, examples, own, seed, progress)
             segmenters[name], models[name] = fitted.segmenter, fitted.fold_models
             scores = out_of_fold(stage, marked, own, fitted.fold_models, progress)
         card[name] = {
@@ -130,81 +115,30 @@ def fit_stages(
     return FittedStages(segmenters, CrossFitted(config, folds, models), card)
 
 
-def marked_images(
-    stage: SegmentationStage,
-    warehouse: Warehouse,
-    subjects: NDArray[np.int64],
-    marks: Mapping[ImageKey, Sequence[Annotation]],
-    pixels: Any,
-    progress: Progress | None = None,
-) -> Marked:
-    """Annotated images of a stage, of these subjects, prepared; one that cannot be read costs itself.
-
-    Args: pixels: a binary file that takes what is prepared; kept open as long as the examples are read.
-    """
-    mine = set(subjects.tolist())
-    of_stage = {key: some for key, some in marks.items() if key[0] in mine and is_marked(stage, some)}
-    people = np.array(sorted({subject for subject, _ in of_stage}), np.int64)
-    found = Marked()
-    for chunk in warehouse.chunks(subjects=people):
-        for row in (row for images in chunk.images for row in images):
-            if (row.subject_id, row.image_id) not in of_stage or row.image_type not in stage.image_types:
-                continue
-            try:
-                example = _example(stage, row, of_stage[row.subject_id, row.image_id], warehouse.image_root)
-            except ImageProblem as problem:
-                found.left_out[problem.reason] = found.left_out.get(problem.reason, 0) + 1
-                continue
-            found.rows.append(row)
-            found.examples.append(_on_disk(example, pixels))
-            if progress is not None:
-                progress.step("read annotated images", len(found.rows), len(of_stage))
-    return found
-
-
 def out_of_fold(
     stage: SegmentationStage, marked: Marked, fold: NDArray[np.int64], models: Sequence[Segmenter], progress: Progress
 ) -> list[ImageScore]:
     """What each annotated image's own network, which never saw its subject, finds in it against what is marked."""
     scores: list[ImageScore] = []
-    for i, (row, example) in enumerate(zip(marked.rows, marked.examples, strict=True)):
-        prepared = example.prepared
-        found = lesions(models[fold[i]].probabilities(prepared), prepared.grid, stage, prepared.slices)
-        scores += score_image(row.subject_id, stage, found, prepared, example.target)
+    for i, (row, (prepared, target)) in enumerate(zip(marked.rows, marked.pairs, strict=True)):
+        found = lesions(models[fold[i]].probabilities(prepared), prepared.grid, stage)
+        scores += score_image(row.subject_id, stage, found, prepared, target)
         progress.step("judge segmentation", i + 1, len(marked.rows))
     return scores
-
-
-def _example(stage: SegmentationStage, row: ImageRow, marks: Sequence[Annotation], image_root: Path) -> Example:
-    """Raises: ImageProblem."""
-    result = decode_one(wanted(stage, row, image_root)).result
-    if isinstance(result, ImageProblem):
-        raise result
-    assert isinstance(result, Prepared), "no file's bytes were called known"
-    return Example(result, target_of(stage, marks, result, image_root))
-
-
-def _on_disk(example: Example, file: Any) -> Example:
-    """The same with pixels that the system reads as they are asked for."""
-    pixels = np.ascontiguousarray(example.prepared.pixels, np.float32)
-    at = file.seek(0, 2)
-    file.write(pixels.tobytes())
-    file.flush()
-    # Copy on write: torch wants arrays that it may write to.
-    mapped = np.memmap(file, np.float32, "c", at, pixels.shape)
-    return Example(replace(example.prepared, pixels=mapped), example.target)
 
 
 def _what_is_marked(subjects: NDArray[np.int64], marked: Marked) -> NDArray[np.int64]:
     """What each subject has: folds are stratified by it."""
     has: dict[int, int] = {}
-    for row, example in zip(marked.rows, marked.examples, strict=True):
-        has[row.subject_id] = max(has.get(row.subject_id, _UNMARKED), _LESION if example.target.any() else _EMPTY)
+    for row, (_, target) in zip(marked.rows, marked.pairs, strict=True):
+        has[row.subject_id] = max(has.get(row.subject_id, _UNMARKED), _LESION if target.any() else _EMPTY)
     return np.array([has.get(one, _UNMARKED) for one in subjects.tolist()], np.int64)
 
 
 def _refuse_none(name: str, stage: SegmentationStage, marked: Marked, warehouse: Warehouse) -> None:
-    with_lesion = len({r.subject_id for r, e in zip(marked.rows, marked.examples, strict=True) if e.target.any()})
+    with_lesion = len(
+        {row.subject_id for row, (_, target) in zip(marked.rows, marked.pairs, strict=True) if target.any()}
+    )
     if with_lesion < 2:
         said = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(marked.left_out.items()))
         raise InputError(

@@ -16,11 +16,11 @@ from riskpred import __version__
 from riskpred.config.card import load_card_texts
 from riskpred.config.network import CrossValidation
 from riskpred.config.study import ModelConfig, load_cautions, load_model_config
+from riskpred.evaluate.marked import CARD_KEY as SEGMENTATION
 from riskpred.evaluate.populations import population_of
 from riskpred.features.plan import FeaturePlan
 from riskpred.fit.ageing import card_entry, month_later, moved_by_month, newest_rows
 from riskpred.fit.data import Rows, counts, stratified_folds, training_rows, training_subjects
-from riskpred.fit.findings import CARD_KEY as SEGMENTATION
 from riskpred.fit.findings import FittedStages, fit_stages
 from riskpred.fit.grid import learn_layout
 from riskpred.fit.members import Fitted, fit_members, training_data
