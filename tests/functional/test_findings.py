@@ -98,7 +98,9 @@ def features(hospital: Hospital, bundle: Bundle, subjects: tuple[int, ...]) -> d
 def test_growth_since_the_image_before_is_a_feature(hospital: Hospital, bundle: Bundle) -> None:
     for subject, row in features(hospital, bundle, HELD_OUT).items():
         before, after = (hospital.of(f"s{subject}v{visit}") for visit in (0, 1))
-        assert row["FINDING//disc//count:last"] == (1 if after.radius else 0), "looked at, nothing found: 0, not missing"
+        assert row["FINDING//disc//count:last"] == (1 if after.radius else 0), (
+            "looked at, nothing found: 0, not missing"
+        )
         assert row["FINDING//disc//total_area_px:last"] == pytest.approx(after.pixels, rel=0.2, abs=1)
         grown = after.pixels - before.pixels
         assert row["FINDING//disc//total_area_px:change"] == pytest.approx(grown, abs=0.2 * after.pixels + 1)
@@ -230,9 +232,13 @@ def test_evidence_is_drawn_and_told(hospital: Hospital, scored: Path) -> None:
 
 
 def test_explain_draws_again(hospital: Hospital, bundle: Bundle, copied: Path) -> None:
-    before = rows(copied, "SELECT name, outline, note FROM evidence WHERE subject_id = 33 AND kind = 'finding' ORDER BY 1")
+    before = rows(
+        copied, "SELECT name, outline, note FROM evidence WHERE subject_id = 33 AND kind = 'finding' ORDER BY 1"
+    )
     explain(copied, hospital.warehouse, bundle.path, subject=33)
-    after = rows(copied, "SELECT name, outline, note FROM evidence WHERE subject_id = 33 AND kind = 'finding' ORDER BY 1")
+    after = rows(
+        copied, "SELECT name, outline, note FROM evidence WHERE subject_id = 33 AND kind = 'finding' ORDER BY 1"
+    )
     assert after == before != []
 
 
