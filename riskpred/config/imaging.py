@@ -23,7 +23,7 @@ Channels = Literal["grey", "rgb"] | tuple[str, ...]
 the file that each pattern names is one channel."""
 
 Volume = Literal["whole", "middle", "slices"]
-"""whole: a picture of three dimensions.   middle: one slice.   slices: some, evenly spaced, as pictures of their own."""
+"""whole: a picture of three dimensions.   middle: one slice.   slices: some, evenly spaced, each a picture."""
 
 _Given = TypeVar("_Given", bound=Strict)
 
@@ -38,7 +38,16 @@ Foreground = Literal["all", "body"]
 """all: every pixel.   body: the largest connected bright part, by Otsu's threshold, holes filled."""
 
 
-class DenoiseMedian(Strict):
+class _Step(Strict):
+    """A block of `steps`."""
+
+    @property
+    def by_pixel(self) -> bool:
+        """Whether what becomes of a pixel depends on its value alone: slices may then be chosen before it."""
+        return False
+
+
+class DenoiseMedian(_Step):
     """Median of each pixel's neighbourhood, 2 x radius + 1 pixels a side within its slice: against salt and pepper."""
 
     step: Literal["denoise_median"]
@@ -46,7 +55,7 @@ class DenoiseMedian(Strict):
     across_slices: bool = Field(False, description="also over neighbouring slices of a volume")
 
 
-class DenoiseNlm(Strict):
+class DenoiseNlm(_Step):
     """Non-local means: each pixel becomes a mean of pixels with like surroundings, which keeps edges. Extra `imaging`.
 
     Slice by slice. Source: Buades, Coll & Morel 2005, CVPR 2:60-65; fast form: Darbon et al. 2008, ISBI:1331-1334.
@@ -58,7 +67,7 @@ class DenoiseNlm(Strict):
     strength: float = Field(0.8, gt=0, le=10, description="cut-off of unlikeness, in SD of the noise (estimated)")
 
 
-class BiasField(Strict):
+class BiasField(_Step):
     """Takes out the slow change of brightness that coils leave in MR: a smooth factor that sharpens the histogram.
 
     Like N3 and N4, with a polynomial as the smooth factor. A lesion as large as the factor is smooth is taken for one:
@@ -70,7 +79,7 @@ class BiasField(Strict):
     iterations: int = Field(30, ge=1, le=200, description="at most")
 
 
-class Zscore(Strict):
+class Zscore(_Step):
     """Mean of the foreground becomes .5, `sd` standard deviations below and above it 0 and 1; beyond is cut."""
 
     step: Literal["zscore"]
@@ -78,7 +87,7 @@ class Zscore(Strict):
     sd: float = Field(3.0, gt=0, le=20)
 
 
-class Percentiles(Strict):
+class Percentiles(_Step):
     """Two percentiles of the foreground become 0 and 1; beyond is cut: letters and dead pixels set no scale."""
 
     step: Literal["percentiles"]
@@ -91,7 +100,7 @@ class Percentiles(Strict):
         return _ascending(self, self.low, self.high)
 
 
-class MatchHistogram(Strict):
+class MatchHistogram(_Step):
     """Percentiles of the foreground become the `landmarks` given, straight lines between them; beyond 0..1 is cut.
 
     One scale for MR of several scanners. Source: Nyul, Udupa & Zhang 2000, IEEE TMI 19:143-150.
@@ -112,9 +121,9 @@ class MatchHistogram(Strict):
             raise ValueError("as many landmarks as percentiles are needed")
         _ascending(self, *self.percentiles)
         _ascending(self, *self.landmarks)
-        if not (0 <= self.percentiles[0] and self.percentiles[-1] <= 100):
+        if not (self.percentiles[0] >= 0 and self.percentiles[-1] <= 100):
             raise ValueError("percentiles are 0 to 100")
-        if not (0 <= self.landmarks[0] and self.landmarks[-1] <= 1):
+        if not (self.landmarks[0] >= 0 and self.landmarks[-1] <= 1):
             raise ValueError("landmarks are 0 to 1")
         return self
 
@@ -132,7 +141,7 @@ WINDOWS: dict[str, tuple[float, float]] = {
 """Centre and width in HU."""
 
 
-class Window(Strict):
+class Window(_Step):
     """Window centre - width / 2 to centre + width / 2 becomes 0 to 1 (DICOM PS3.3 C.11.2.1.2); beyond is cut.
 
     A preset is in HU; without preset, centre and width: the window that the file names, else the percentiles .5 and
@@ -159,8 +168,12 @@ class Window(Strict):
             return WINDOWS[self.preset]
         return None if self.centre is None or self.width is None else (self.centre, self.width)
 
+    @property
+    def by_pixel(self) -> bool:
+        return self.given is not None
 
-class Clip(Strict):
+
+class Clip(_Step):
     """Values below `low` become it, above `high` that; units are the file's (HU in CT)."""
 
     step: Literal["clip"]
@@ -173,8 +186,12 @@ class Clip(Strict):
             raise ValueError("give low, high or both")
         return self if self.low is None or self.high is None else _ascending(self, self.low, self.high)
 
+    @property
+    def by_pixel(self) -> bool:
+        return True
 
-class Clahe(Strict):
+
+class Clahe(_Step):
     """Contrast-limited adaptive histogram equalisation, slice by slice: contrast everywhere, to 0..1. Extra `imaging`.
 
     Source: Zuiderveld 1994, Graphics Gems IV:474-485.
@@ -185,7 +202,7 @@ class Clahe(Strict):
     limit: float = Field(0.01, gt=0, le=1, description="share of a tile's pixels that one grey level may have")
 
 
-class Resample(Strict):
+class Resample(_Step):
     """Brings the picture to a spacing: area averages where it grows coarser, linear (or nearest) where finer."""
 
     step: Literal["resample"]
@@ -203,7 +220,7 @@ class Resample(Strict):
         return self
 
 
-class Reorient(Strict):
+class Reorient(_Step):
     """Turns the axes so that slices go from foot to head, rows from front to back, columns from right to left (LPS).
 
     A volume of unknown orientation stays as it is (and says so).
@@ -212,7 +229,7 @@ class Reorient(Strict):
     step: Literal["reorient"]
 
 
-class CropBody(Strict):
+class CropBody(_Step):
     """Cuts to the largest connected foreground: no table, no letters, no empty margin."""
 
     step: Literal["crop_body"]
@@ -221,7 +238,7 @@ class CropBody(Strict):
     blank: bool = Field(False, description="what lies outside the foreground becomes the picture's least value")
 
 
-class CropLung(Strict):
+class CropLung(_Step):
     """Cuts to the lungs. CT: air inside the body. Radiograph: the box of the two dark fields, a rough guess.
 
     Where no lungs are found the picture stays whole (and says so).
@@ -232,7 +249,7 @@ class CropLung(Strict):
     air_below: float = Field(-400.0, description="CT: air is below this, HU")
 
 
-class CropCircle(Strict):
+class CropCircle(_Step):
     """Cuts to the bright disc of a fundus photograph, so that every camera gives the same size of eye."""
 
     step: Literal["crop_circle"]
@@ -240,19 +257,19 @@ class CropCircle(Strict):
     blank: bool = Field(True, description="outside the disc becomes 0")
 
 
-class FlipBreast(Strict):
+class FlipBreast(_Step):
     """Mirrors a mammogram so that the breast is on the left, by where the bright half is."""
 
     step: Literal["flip_breast"]
 
 
-class Invert(Strict):
+class Invert(_Step):
     """High becomes low: the picture's greatest and least value change places. MONOCHROME1 is turned over without it."""
 
     step: Literal["invert"]
 
 
-class Pad(Strict):
+class Pad(_Step):
     """Centres the picture in a frame: a square, or at least so many pixels a side; `value` around it."""
 
     step: Literal["pad"]
@@ -261,7 +278,7 @@ class Pad(Strict):
     value: float | None = Field(None, description="null = the picture's least value")
 
 
-class Resize(Strict):
+class Resize(_Step):
     """Makes the picture smaller or larger, aspect kept, before a costly step; the last resizing needs no step."""
 
     step: Literal["resize"]
@@ -380,7 +397,8 @@ class Recipe:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Recipe":
         """Raises: ValueError, KeyError, TypeError."""
-        channels, size = data["channels"], data["size"]
+        channels: Any = data["channels"]
+        size = data["size"]
         return cls(
             channels if isinstance(channels, str) else tuple(channels),
             steps_from_json(data["steps"]),

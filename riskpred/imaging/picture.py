@@ -5,13 +5,9 @@ DICOM. What a file does not say is NaN, never a guess.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-Channels = Literal["grey", "rgb"] | tuple[str, ...]
-"""What the channels of a picture are: one of luminance, red-green-blue, or one per file-name pattern of a folder."""
 
 MIDDLE = 0.5
 """From a pixel's corner to its centre, in pixels."""
@@ -21,10 +17,12 @@ MIDDLE = 0.5
 class Grid:
     """Where prepared pixels lie: index in the file = offset + scale x index, per axis (slice, row, column).
 
-    offset, scale: (3,); indices are of pixel centres, the file's first voxel is 0, 0, 0.
+    offset, scale: (3,); indices are of pixel centres, the file's first voxel is 0, 0, 0. A scale below 0: mirrored.
     spacing_mm: (3,) between prepared pixels, NaN where unknown.
     origin_mm: (3,) LPS of the centre of the file's first voxel.   direction: (3, 3), column k = one step along axis k.
     shape: (3,) slices, rows and columns of the file.
+    axes: the file's axis behind each prepared one, other than (0, 1, 2) once a picture was turned; then offset, scale
+        and spacing_mm are in the order of the prepared axes, the rest in that of the file.
     """
 
     offset: NDArray[np.float64]
@@ -33,15 +31,21 @@ class Grid:
     origin_mm: NDArray[np.float64]
     direction: NDArray[np.float64]
     shape: NDArray[np.int64]
+    axes: tuple[int, int, int] = (0, 1, 2)
 
     @property
     def file_spacing_mm(self) -> NDArray[np.float64]:
         """Shape (3,): mm between voxels of the file, NaN where unknown."""
-        return self.spacing_mm / self.scale
+        found = np.empty(3)
+        found[list(self.axes)] = self.spacing_mm / np.abs(self.scale)
+        return found
 
     def file_index(self, index: ArrayLike) -> NDArray[np.float64]:
         """Slice, row and column in the file of prepared pixels. Shape: (..., 3) -> (..., 3)."""
-        return self.offset + self.scale * np.asarray(index, dtype=np.float64)
+        here = self.offset + self.scale * np.asarray(index, dtype=np.float64)
+        found = np.empty_like(here)
+        found[..., list(self.axes)] = here
+        return found
 
     def patient_mm(self, index: ArrayLike) -> NDArray[np.float64]:
         """x, y, z in mm of prepared pixels (slice, row, column). Shape: (..., 3) -> (..., 3).
