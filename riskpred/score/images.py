@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -182,7 +183,7 @@ class NightImages:
             for name, fast in self.fast.items()
         }
 
-    def __enter__(self) -> "NightImages":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
