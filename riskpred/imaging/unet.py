@@ -6,6 +6,9 @@ from torch.nn import functional
 
 from riskpred.config.segmentation import UNetSettings
 
+_RARE = -2.0
+"""Logit that a head starts from: most pixels show no lesion, and training need not find that out first."""
+
 
 class UNet(nn.Module):
     """Logits of each label at each pixel, and, while training, at the next coarser levels too (deep supervision).
@@ -35,6 +38,8 @@ class UNet(nn.Module):
         self.grow = nn.ModuleList(across(coarse, fine, kernel_size=2, stride=2) for coarse, fine in finer)
         self.up = nn.ModuleList(_Block(2 * fine, fine, dims) for _, fine in finer)
         self.heads = nn.ModuleList(conv(width, labels, kernel_size=1) for width in widths[:3])
+        for head in self.heads:
+            nn.init.constant_(head.bias, _RARE)
 
     def forward(self, pixels: Tensor) -> Tensor | list[Tensor]:
         size = pixels.shape[2:]
