@@ -210,7 +210,7 @@ def pointing_games(
         if not isinstance(given, ImageInput):
             continue
         # Rows of one picture only: of several it is not known which one a risk stands on.
-        alone = np.flatnonzero(given.count == 1)
+        alone = np.flatnonzero(batch.present[name] & (given.count == 1))
         rows = np.array([row for row in alone.tolist() if given.image_id[given.start[row]] in where], dtype=np.int64)
         if not len(rows):
             continue

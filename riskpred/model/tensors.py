@@ -152,6 +152,8 @@ class ImageTensors:
 
 def image_moments(pixels: Tensor) -> Tensor:
     """Mean and SD of the pixels of each picture. Shape: (T, C, H, W) or (T, C, Z, H, W) -> (T, 2) float64."""
+    if not len(pixels):
+        return torch.zeros(0, 2, dtype=torch.float64)
     flat = pixels.flatten(1).double()
     return torch.stack([flat.mean(dim=1), flat.std(dim=1, correction=0)], dim=1)
 

@@ -36,7 +36,7 @@ from riskpred.evaluate.true_reasons import (
     true_reasons,
 )
 from riskpred.explain.faithfulness import GRID, Curves, longest
-from riskpred.explain.picture import attribution_map, regions_on
+from riskpred.explain.picture import Maps, attribution_map, regions_on
 from riskpred.explain.removal import People, contributions, worth_of
 from riskpred.records.schema import table_schema
 
@@ -172,17 +172,17 @@ def test_the_pointing_game_is_won_in_the_region_and_lost_outside_it(
     maps = attribution_map(
         worth_of(some, "image", [target]), some.inputs["image"], some.start["image"], torch.zeros_like(index), index
     )
-    masks = regions_on(maps.double().numpy())
+    masks = regions_on(Maps.of(maps).map)
     outlined = masks.any(axis=(1, 2, 3))
     assert outlined.sum() > 5
 
     def planted(inside: bool) -> pl.DataFrame:
         places = []
-        for k, row in enumerate(rows.tolist()):
+        for k in range(len(rows)):
             here = masks[k, 0] if inside else ~masks[k].any(axis=0)
             at = np.argwhere(here)[0] if outlined[k] else np.array([0, 0])
             # Pixels of the file: each of the picture's is two of them.
-            places.append((batch.inputs["image"].image_id[row], *(2.0 * at + 0.5).tolist(), 32, 32))
+            places.append((batch.inputs["image"].image_id[k], *(2.0 * at + 0.5).tolist(), 32, 32))
         return pl.DataFrame(places, schema=["image_id", "row", "col", "height_px", "width_px"], orient="row")
 
     won, lost = (pointing_games(people, batch, planted(inside), [target])[target] for inside in (True, False))
