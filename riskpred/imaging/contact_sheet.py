@@ -46,18 +46,19 @@ def readings(config: ModelConfig | None, warehouse: Warehouse) -> list[Reading]:
 
     Raises: ConfigError, when a step needs a library that is not installed.
     """
-    counts = dict(warehouse.query(f"SELECT image_type, count(*) FROM images WHERE {COMPLETE_IMAGE} GROUP BY 1 ORDER BY 1"))
+    kinds = warehouse.query(f"SELECT DISTINCT image_type FROM images WHERE {COMPLETE_IMAGE} ORDER BY 1")
+    there = [kind for (kind,) in kinds]
     if config is None:
         found = [
             Reading(None, kind, Recipe.of("rgb" if kind in _COLOURED else "grey", default_steps(kind), DEFAULT_SIZE))
-            for kind in counts
+            for kind in there
         ]
     else:
         found = [
             Reading(name, kind, recipe_for(spec, kind))
             for name, spec in _readers(config).items()
             for kind in spec.image_types
-            if kind in counts
+            if kind in there
         ]
     for one in found:
         refuse_uninstalled(one.recipe)
@@ -65,8 +66,10 @@ def readings(config: ModelConfig | None, warehouse: Warehouse) -> list[Reading]:
 
 
 def _readers(config: ModelConfig) -> dict[str, ReadsImages]:
-    images = {name: spec for name, spec in config.features.modalities.items() if spec.kind == "image"}
-    return images
+    found: dict[str, ReadsImages] = {
+        name: spec for name, spec in config.features.modalities.items() if spec.kind == "image"
+    }
+    return found | config.imaging.segmentation
 
 
 def contact_sheet(

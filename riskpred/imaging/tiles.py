@@ -44,7 +44,8 @@ def stage_tile(now: Staged, title: str, settings: str) -> Tile:
     _, slices, rows, columns = now.array.shape
     middle = (slices - 1) // 2
     planes = [_display(now.array[part, middle], now.scaled) for part in now.parts()]
-    return _tile(title, settings, planes, now.array, now.grid.spacing_mm, (slices, rows, columns), _slice(middle, slices))
+    shape = (slices, rows, columns)
+    return _tile(title, settings, planes, now.array, now.grid.spacing_mm, shape, _slice(middle, slices))
 
 
 def prepared_tile(prepared: Prepared, colour: bool) -> Tile:

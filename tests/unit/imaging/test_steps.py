@@ -153,6 +153,14 @@ def test_clahe_of_a_volume_is_slice_by_slice():
     assert exposure.is_low_contrast(volume[3])
 
 
+def test_clahe_of_a_colour_keeps_its_hue():
+    plane = blobs((64, 64), sigma=4) - blobs((64, 64), sigma=4).min()
+    found = step(picture(np.stack([plane * 1.0, plane * 0.6, plane * 0.2])[:, None]), "clahe").array[:, 0]
+    bright = found[0] > 0.2
+    for channel, share in ((1, 0.6), (2, 0.2)):
+        np.testing.assert_allclose(found[channel][bright] / found[0][bright], share, atol=0.02)
+
+
 # Bias field
 
 
