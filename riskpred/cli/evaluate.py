@@ -95,6 +95,9 @@ def evaluate(
     from riskpred.evaluate.reasons import text_of as reasons_text
     from riskpred.evaluate.reasons import view as reasons_view
     from riskpred.evaluate.record import record
+    from riskpred.evaluate.sets import set_metrics
+    from riskpred.evaluate.sets import text_of as sets_text
+    from riskpred.evaluate.sets import view as sets_view
     from riskpred.evaluate.summary import summarise, text_table
     from riskpred.evaluate.transport import compare_site, is_external, text_of, view
     from riskpred.evaluate.true_reasons import true_reasons
@@ -125,6 +128,7 @@ def evaluate(
         if truth is not None:
             evaluated = with_truth(evaluated, truth)
         judged, rows = measured(evaluated, seed=seed, progress=progress)
+        together = set_metrics(judged, seed=seed)
         reasons: dict[str, Any] | None = None
         told: list[Metric] = []
         if batch is not None:
@@ -138,16 +142,24 @@ def evaluate(
     typer.echo(record(model, gathered, rows, here, seed), err=True)
     if predictions is not None:
         write_predictions(evaluated, predictions)
+    sets = sets_view(judged, together)
     extra: dict[str, Any] = ({"site": view(site)} if site else {}) | ({"reasons": reasons} if reasons else {})
+    extra |= {"sets": sets} if sets else {}
     if into is not None:
         write_page(page(judged, rows, extra=extra), into)
     if as_json:
-        done: dict[str, Any] = {"metrics": [*rows, *told]} | ({"site": site} if site else {})
+        done: dict[str, Any] = {"metrics": [*rows, *together, *told]} | ({"site": site} if site else {})
         if reasons:
             done["reasons"] = {key: reasons[key] for key in ("rows", "seconds", "rejected", "lacking")}
         done |= {"notes": evaluated.notes, "left_out": evaluated.left_out} if against else {}
         typer.echo(json.dumps(done, ensure_ascii=False, allow_nan=False))
         return
     above, below = text_of(extra["site"]) if site else ("", "")
-    parts = (above, text_table(summarise(judged, rows)), reasons_text(reasons) if reasons else "", below)
+    parts = (
+        above,
+        text_table(summarise(judged, rows)),
+        sets_text(sets),
+        reasons_text(reasons) if reasons else "",
+        below,
+    )
     typer.echo("\n\n".join(part for part in parts if part))

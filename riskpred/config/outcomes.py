@@ -2,11 +2,15 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from riskpred.config.model import Strict
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _DAYS_PER_YEAR = 365.25
 
@@ -102,7 +106,7 @@ class Grades(Strict):
 
 
 class Classes(Strict):
-    """Short for exclusive outcomes known at once: NAME_VALUE = the code's text is VALUE; other texts are none of them."""
+    """Short for exclusive outcomes known at once: NAME_VALUE = the text of the code is VALUE; others are none."""
 
     codes: Annotated[tuple[str, ...], Field(min_length=1)]
     values: Annotated[dict[str, str], Field(min_length=2)] = Field(description="text_value of a class -> display")
@@ -160,6 +164,11 @@ class RiskGroup:
     blanking_days: int = 0
     ordered: bool = False
 
+    def happened(self, cause: "NDArray[np.int8]", outcome: str) -> "NDArray[np.bool_]":
+        """Whether an outcome came true by the group's causes: a grade also does where a higher one was reached."""
+        number = self.outcomes.index(outcome) + 1
+        return cause >= number if self.ordered else cause == number
+
     @property
     def causes(self) -> tuple[str, ...]:
         return self.outcomes if self.known_at_once else (*self.outcomes, DEATH)
@@ -216,7 +225,7 @@ class OutcomesConfig(Strict):
             raise ValueError(f"horizons_years is needed by {', '.join(timed)}")
         if list(self.horizons_years) != sorted(set(self.horizons_years)) or any(h <= 0 for h in self.horizons_years):
             raise ValueError("horizons_years must be positive and rising")
-        for name, outcome in self.outcomes.items():
+        for name in self.outcomes:
             if name == DEATH:
                 raise ValueError('"death" is the name of the competing cause; call the outcome otherwise')
         self._refuse_names_of_two_groups()
@@ -235,7 +244,9 @@ class OutcomesConfig(Strict):
                 bounds = [one.rule.at_least for one in own if one.rule.codes == own[0].rule.codes]
                 given = [bound for bound in bounds if bound is not None]
                 if given != sorted(set(given)):
-                    raise ValueError(f"{', '.join(group.outcomes)} are grades: write them from the lowest to the highest")
+                    raise ValueError(
+                        f"{', '.join(group.outcomes)} are grades: write them from the lowest to the highest"
+                    )
 
     def _refuse_windows_that_do_not_fit(self) -> None:
         for group in self.groups:
