@@ -1,8 +1,8 @@
 """Radiographs of long bones with or without a crack, and what may be taken for one.
 
-A crack runs across the shaft anywhere, straight, oblique or spiral, ragged, faint or plain, with or without a step in the
-cortex. Growth plates, nutrient canals, overlapping soft-tissue folds, a second bone, letters and noise are in both
-kinds of picture. Frozen before any network was trained on them.
+A crack runs across the shaft anywhere, straight or oblique, ragged, faint or plain, with or without a step in the
+cortex. Growth plates, nutrient canals, folds of soft tissue, a second bone, letters and noise are in both kinds of
+picture. Frozen before any network was trained on them.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Fundus-like pictures by grade of diabetic retinopathy: what a grader looks for, and what may mislead one.
 
-Grades as the international clinical scale has them: 0 nothing; 1 microaneurysms only; 2 more: some haemorrhages and hard
-exudates; 3 haemorrhages in all four quadrants, in great number; 4 new vessels or a bleeding before the retina.
+Grades as the international clinical scale has them: 0 nothing; 1 microaneurysms only; 2 more: some haemorrhages and
+hard exudates; 3 haemorrhages in all four quadrants, in great number; 4 new vessels or a bleeding before the retina.
 Pictures differ in camera field, light, colour, blur, noise, side, vessels and position; dust, reflexes and drusen-like
 spots lie in any grade. Frozen before any network was trained on them.
 

@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -356,3 +357,11 @@ def test_grades_and_classes_are_fitted_judged_scored_and_explained(
         ("dr_1", "dr_2", "dr_3"),
         ("kind_cyst", "kind_cancer"),
     }
+    assert main(["report", str(scores), "--into", str(tmp_path / "pages"), "--top", "2"]) == 0
+    pages = [text for path in (tmp_path / "pages").rglob("*.html") if 'data-test-set="dr"' in (text := path.read_text())]
+    assert len(pages) == 2
+    for text in pages:
+        for name, parts in (("dr", 4), ("kind", 3)):
+            shares = re.findall(rf'<data value="([^"]+)" data-test-share="{name}[|]', text)
+            assert len(shares) == parts
+            assert sum(map(float, shares)) == pytest.approx(1.0, abs=1e-6)
