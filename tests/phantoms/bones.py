@@ -105,9 +105,7 @@ def _crack(
     return line, np.asarray(shift), np.stack([course[keep], knots[keep]], axis=1)
 
 
-def _laid_over(
-    rng: np.random.Generator, picture: Floats, u: Floats, v: Floats, limb: float, unit: float
-) -> Floats:
+def _laid_over(rng: np.random.Generator, picture: Floats, u: Floats, v: Floats, limb: float, unit: float) -> Floats:
     """Folds of soft tissue, a letter, a collimated edge."""
     for _ in range(int(rng.integers(0, 4))):  # a fold: a smooth, wide, faint line across the whole limb, bone or not
         at, slope = rng.uniform(-0.4, 0.4) * len(u), rng.uniform(-0.8, 0.8)

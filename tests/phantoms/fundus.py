@@ -149,9 +149,7 @@ def _new_vessels(rng: np.random.Generator, eye: Eye, shape: tuple[int, int], uni
     return canvas
 
 
-def _distractors(
-    rng: np.random.Generator, eye: Eye, shape: tuple[int, int], unit: float, tint: Floats
-) -> list[_Part]:
+def _distractors(rng: np.random.Generator, eye: Eye, shape: tuple[int, int], unit: float, tint: Floats) -> list[_Part]:
     found: list[_Part] = []
     if rng.random() < 0.5:  # drusen-like spots: pale, soft
         mask = np.zeros(shape)

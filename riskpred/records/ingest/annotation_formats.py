@@ -1,4 +1,4 @@
-"""Files of lesions that readers marked, each as rows: COCO JSON, the XML of LIDC-IDRI, the property lists of COCA.
+"""Lists of files, and files of lesions that readers marked, as rows: COCO JSON, LIDC-IDRI's XML, COCA's property lists.
 
 A reader gets one file and gives a frame; ValueError or KeyError where the file is not what it should be. Points are
 JSON, [[row, col], ...] in pixels of the image.
@@ -56,10 +56,44 @@ _COCA_SCORE: Final = {
     "area_mm2": pl.Float64,
     "calcifications": pl.Int64,
 }
+_RADIOGRAPH: Final = "IdriReadMessage"
+_FOLDERS: Final = 4
+_FILES: Final = {
+    "path": pl.String,
+    "name": pl.String,
+    "stem": pl.String,
+    "folder": pl.String,
+    **{f"folder_{up}": pl.String for up in range(2, _FOLDERS + 1)},
+    "folder_number": pl.String,
+}
 _WEIGHTS: Final = ((400.0, 4), (300.0, 3), (200.0, 2), (130.0, 1))
 """Agatston's weight of a calcification by its highest density in HU. Source: Agatston 1990, JACC 15:827-832."""
 _LEAST_MM2: Final = 1.0
 """A smaller calcification counts nothing (Agatston 1990)."""
+
+
+def list_files(root: Path, paths: Sequence[Path]) -> pl.DataFrame:
+    """One row per file that is there, whatever is in it.
+
+    Columns: path (below `root`), name, stem (the name without its last ending, .nii.gz as one), folder, folder_2 and so
+    on (the folder, and those it lies in; null above `root`), folder_number (the digits that the folder's name ends in).
+    """
+    rows = []
+    for path in paths:
+        below = path.relative_to(root)
+        folders = [*reversed(below.parts[:-1]), *[None] * _FOLDERS][:_FOLDERS]
+        number = re.search(r"[0-9]+$", folders[0] or "")
+        rows.append(
+            {
+                "path": below.as_posix(),
+                "name": path.name,
+                "stem": re.sub(r"(?i)(\.nii\.gz|\.[^.]+)$", "", path.name),
+                "folder": folders[0],
+                **{f"folder_{up}": folders[up - 1] for up in range(2, _FOLDERS + 1)},
+                "folder_number": number[0] if number else None,
+            }
+        )
+    return pl.DataFrame(rows, schema=_FILES)
 
 
 def read_coco(path: Path) -> pl.DataFrame:
@@ -130,13 +164,19 @@ def read_lidc(path: Path) -> pl.DataFrame:
     """One row per slice of each nodule of 3 mm or more, as the reader with the middle number of slices drew it.
 
     What several readers drew is one nodule where their contours overlap (LIDC numbers nodules by reader). Marks of other
-    things and of nodules below 3 mm are left out. A scan on which nobody drew one is one row without a nodule.
+    things and of nodules below 3 mm are left out. A scan on which nobody drew one is one row without a nodule; the
+    reading of a radiograph, which the archive has too, gives none.
 
     Columns: patient (folder of the study's folder, as the archive lays files out), series_uid, sop_uid, z_mm, nodule
     (from 1), readers (how many drew it, 1 to 4), malignancy (their median, 1 to 5), points.
     Source: Armato 2011, Med Phys 38:915-931 (the reading process).
     """
-    root = ElementTree.parse(path).getroot()
+    try:
+        root = ElementTree.parse(path).getroot()
+    except ElementTree.ParseError as error:
+        raise ValueError(f"not XML ({type(error).__name__})") from None
+    if root.tag.rsplit("}", 1)[-1] == _RADIOGRAPH:
+        return pl.DataFrame([], schema=_LIDC)
     series = next((_text(one) for one in _all(root, "SeriesInstanceUid")), None)
     if series is None:
         raise ValueError("no SeriesInstanceUid: not a reading of a CT scan")

@@ -1,6 +1,6 @@
 """Quadratic kappa on unseen fundus phantoms: the study `aptos`, fitted and evaluated by riskpred's own verbs.
 
-    python -m tests.benchmarks.imaging.retina [--images 1500] [--work DIR] [--seed 1]
+python -m tests.benchmarks.imaging.retina [--images 1500] [--work DIR] [--seed 1]
 """
 
 import argparse

@@ -358,7 +358,9 @@ def test_grades_and_classes_are_fitted_judged_scored_and_explained(
         ("kind_cyst", "kind_cancer"),
     }
     assert main(["report", str(scores), "--into", str(tmp_path / "pages"), "--top", "2"]) == 0
-    pages = [text for path in (tmp_path / "pages").rglob("*.html") if 'data-test-set="dr"' in (text := path.read_text())]
+    pages = [
+        text for path in (tmp_path / "pages").rglob("*.html") if 'data-test-set="dr"' in (text := path.read_text())
+    ]
     assert len(pages) == 2
     for text in pages:
         for name, parts in (("dr", 4), ("kind", 3)):

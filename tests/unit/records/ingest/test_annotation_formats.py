@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from riskpred.records.ingest.annotation_formats import read_coca, read_coca_scores, read_coco, read_lidc
+from riskpred.records.ingest.annotation_formats import (
+    list_files,
+    read_coca,
+    read_coca_scores,
+    read_coco,
+    read_lidc,
+)
 
 
 def test_coco_gives_each_polygon_with_its_image_category_and_box(tmp_path: Path) -> None:
@@ -81,11 +87,13 @@ def test_lidc_joins_what_readers_drew_of_one_nodule(tmp_path: Path) -> None:
     assert {(one["patient"], one["series_uid"]) for one in found} == {("LIDC-IDRI-0001", "1.3.6.1")}
 
 
-def test_a_scan_without_a_nodule_is_one_row_and_a_radiograph_is_refused(tmp_path: Path) -> None:
+def test_a_scan_without_a_nodule_is_one_row_and_a_radiograph_none(tmp_path: Path) -> None:
     (row,) = read_lidc(lidc(tmp_path, "", "")).to_dicts()
     assert (row["series_uid"], row["nodule"], row["points"]) == ("1.3.6.1", None, None)
     other = tmp_path / "other.xml"
     other.write_text("<IdriReadMessage/>")
+    assert read_lidc(other).is_empty()
+    other.write_text("<Message/>")
     with pytest.raises(ValueError, match="SeriesInstanceUid"):
         read_lidc(other)
 
@@ -136,3 +144,19 @@ def test_what_is_no_property_list_is_refused_without_its_text(tmp_path: Path) ->
     with pytest.raises(ValueError, match="not a property list") as caught:
         read_coca(path)
     assert "patient" not in str(caught.value)
+
+
+def test_files_are_rows_with_their_folders(tmp_path: Path) -> None:
+    paths = [tmp_path / "a" / "BraTS2021_00012" / "BraTS2021_00012_seg.nii.gz", tmp_path / "1.2.840.3.mhd"]
+    inside, above = list_files(tmp_path, paths).to_dicts()
+    assert inside == {
+        "path": "a/BraTS2021_00012/BraTS2021_00012_seg.nii.gz",
+        "name": "BraTS2021_00012_seg.nii.gz",
+        "stem": "BraTS2021_00012_seg",
+        "folder": "BraTS2021_00012",
+        "folder_2": "a",
+        "folder_3": None,
+        "folder_4": None,
+        "folder_number": "00012",
+    }
+    assert (above["path"], above["stem"], above["folder"]) == ("1.2.840.3.mhd", "1.2.840.3", None)
