@@ -119,6 +119,7 @@ def summarise(evaluated: Evaluated, rows: Sequence[Metric], extra: Mapping[str, 
         "site": None,
         "reasons": None,
         "sets": [],
+        "findings": None,
         **(extra or {}),
     }
 

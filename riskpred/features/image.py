@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from riskpred.config.imaging import Recipe
 from riskpred.features.batch import MISSING, REJECTED, STALE, USED, EncodedImages, ImageInput, InputReject, Receipt
 from riskpred.features.plan import ImagePlan
 from riskpred.imaging.decode import Wanted, decode_one
@@ -67,13 +68,14 @@ def image(
     spacing = np.full((count, 2), np.nan)
     if source is None:
         pixels = np.zeros((count, plan.size, plan.size), dtype=np.float32)
+        recipe = Recipe.of(size=plan.size)
 
         def read(images: Sequence[ImageRow]) -> list[Prepared | ImageProblem]:
-            found = [decode_one(Wanted(image_root, row.path, plan.size)).result for row in images]
+            found = [decode_one(Wanted(image_root, row.path, recipe)).result for row in images]
             return [result for result in found if result is not None]  # no file's bytes were called known
 
         def keep(r: int, used: Prepared) -> None:
-            pixels[r], spacing[r] = used.pixels, used.spacing_mm
+            pixels[r], spacing[r] = used.pixels[0, 0], used.spacing_mm
 
         # One subject after another, so that no image is held twice.
         image_id, time, receipt, rejects = _choose(chunk, rows, plan, _by_subject(rows), read, keep)

@@ -9,7 +9,7 @@ from typing import Any
 
 from riskpred.errors import BundleError
 
-VALUE_AGGREGATES = frozenset({"last", "mean", "slope", "min", "max"})
+VALUE_AGGREGATES = frozenset({"last", "mean", "slope", "min", "max", "change"})
 """Aggregates that read values, and so have their unit; the others only count events or measure time."""
 
 BUILTIN = "builtin"

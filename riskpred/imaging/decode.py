@@ -18,9 +18,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from riskpred.imaging.paths import ImageProblem, inside
+from riskpred.config.imaging import Recipe
+from riskpred.imaging.paths import ImageProblem, folder_digest, inside
 from riskpred.imaging.prepare import MARGIN, Prepared, prepare
-from riskpred.imaging.read import decode, read_file
+from riskpred.imaging.read import decode, read_file, read_picture
+from riskpred.imaging.recipe import prepare_picture
 
 DECODER_CRASHED: Final = "decoder_crashed"
 """Reason of an image whose decoder was ended by the system: out of memory, or a fault in a codec."""
@@ -41,6 +43,10 @@ _ENVIRONMENT: Final = {
 }
 
 
+_QUICK: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+"""How files begin, beside DICOM, that `decode` can read smaller than they are."""
+
+
 @dataclass(frozen=True)
 class Decoded:
     """One file: what it shows, or why not; None where its bytes are known to the caller.
@@ -54,14 +60,15 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Wanted:
-    """One file to decode: `path` as the table has it, below `root`; `size` of the square that an encoder reads.
+    """One file (or folder that holds one series) to decode: `path` as the table has it, below `root`; what to make of
+    it.
 
     known: SHA-256 of bytes that need no decoding.
     """
 
     root: Path
     path: str
-    size: int
+    recipe: Recipe
     known: tuple[str, ...] = ()
 
 
@@ -69,13 +76,26 @@ def decode_one(wanted: Wanted) -> Decoded:
     """In this process: the file, checked, hashed, decoded no larger than needed, prepared."""
     content = None
     try:
-        data = read_file(inside(wanted.root, wanted.path))
-        content = sha256(data).hexdigest()
+        path = inside(wanted.root, wanted.path, folders=True)
+        data = None if path.is_dir() else read_file(path)
+        content = folder_digest(path) if data is None else sha256(data).hexdigest()
         if content in wanted.known:
             return Decoded(None, content)
-        return Decoded(prepare(decode(data, wanted.size * MARGIN), wanted.size), content)
+        quick = None if data is None else _quick(data, wanted.recipe)
+        return Decoded(quick or prepare_picture(read_picture(path, wanted.recipe.channels), wanted.recipe), content)
     except ImageProblem as problem:
         return Decoded(ImageProblem(problem.reason, problem.wanted), content)
+
+
+def _quick(data: bytes, recipe: Recipe) -> Prepared | None:
+    """A grey picture without steps, decoded no larger than needed; None where it has to be read whole."""
+    plain = recipe.channels == "grey" and recipe.volume == "middle" and not recipe.steps
+    if not plain or recipe.size is None or (not data.startswith(_QUICK) and data[128:132] != b"DICM"):
+        return None
+    rows, columns = recipe.size
+    pixels = decode(data, max(rows, columns) * MARGIN)
+    # A stack: its first frame is not its middle.
+    return None if any(note.startswith("first of ") for note in pixels.notes) else prepare(pixels, (rows, columns))
 
 
 def cores() -> int:

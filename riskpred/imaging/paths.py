@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from riskpred.records.image_path import image_file
+from riskpred.records.image_path import folder_content, image_file
 
 
 class ImageProblem(Exception):
@@ -28,13 +28,24 @@ _WANTED = {
 }
 
 
-def inside(root: Path, relative: str) -> Path:
-    """The regular file that `relative` names under the image root, links followed.
+def inside(root: Path, relative: str, folders: bool = False) -> Path:
+    """The regular file that `relative` names under the image root, links followed; with `folders`, or a folder.
 
     Raises: ImageProblem: path_refused (empty, ".", absolute, "..", NUL, a link that leads out, no regular file);
         file_missing.
     """
-    found = image_file(root, relative)
+    found = image_file(root, relative, folders)
     if isinstance(found, str):
         raise ImageProblem(found, _WANTED[found])
+    return found
+
+
+def folder_digest(folder: Path) -> str:
+    """`folder_content` of a folder that an image path names. Raises: ImageProblem, path_refused or file_missing."""
+    try:
+        found = folder_content(folder)
+    except OSError:
+        raise ImageProblem("file_missing", _WANTED["file_missing"]) from None
+    if found is None:
+        raise ImageProblem("path_refused", "a folder whose files all lie in it")
     return found

@@ -1,5 +1,6 @@
-"""Grey pixels of any size become the square that an encoder reads, the same for the same input."""
+"""A picture becomes the pixels that an encoder reads, the same for the same input: brought to size, scaled, centred."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from riskpred.imaging.paths import ImageProblem
+from riskpred.imaging.picture import Grid
 from riskpred.imaging.read import Pixels
 
 MARGIN = 2
@@ -16,47 +18,87 @@ MARGIN = 2
 LOW_PERCENT, HIGH_PERCENT = 0.5, 99.5
 """Percentiles of the resized picture that become 0 and 1: burnt-in letters and dead pixels do not set the scale."""
 
+Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+"""First and one past the last index along slices, rows, columns."""
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """pixels: (size, size) float32 in 0..1, the picture in the middle, 0 around it.   spacing_mm: (2,) float64 of these
-    pixels (row, column), NaN where unknown.   top, left, height, width: place of the picture in the square.
+    """One file as pixels, 0 around the picture.
+
+    pixels: (S, C, H, W) float32 in 0..1, S = 1 but for `volume: slices`; (1, C, Z, H, W) of a whole volume.
+    grid: where they lie in the file; along the slices of S pictures, index s is picture s.
+    slices: file slice of each of the S pictures; () of a whole volume.
+    box: place of the picture in H x W (and Z); what lies outside is padding.
+    notes: sentences on what was found and done otherwise than asked; never a value of the file.
     """
 
     pixels: NDArray[np.float32]
-    spacing_mm: NDArray[np.float64]
-    top: int
-    left: int
-    height: int
-    width: int
+    grid: Grid
+    slices: tuple[float, ...]
+    box: Box
+    notes: tuple[str, ...] = ()
+
+    @property
+    def spacing_mm(self) -> NDArray[np.float64]:
+        """(2,) of these pixels (row, column), NaN where unknown."""
+        return self.grid.spacing_mm[1:]
 
 
-def prepare(pixels: Pixels, size: int) -> Prepared:
-    """Resize to fit size x size (aspect kept, area averages; bilinear where it grows), scale to 0..1, pad with 0.
+def prepare(pixels: Pixels, size: int | tuple[int, int]) -> Prepared:
+    """The quick way of a grey picture without steps: resized to fit (aspect kept, area averages; bilinear where it
+    grows), scaled to 0..1, padded with 0.
 
     Args:
-        pixels: (rows, columns), finite; reduced or not, the same place of the picture in the square.
-        size: of the square, pixels.
+        pixels: (rows, columns), finite; reduced or not, the same place of the picture in the frame.
+        size: pixels of the frame: rows and columns, one number for a square.
 
     Raises: ImageProblem (no_contrast), when all of the resized picture has one value.
     """
+    frame = (size, size) if isinstance(size, int) else size
     rows, columns = pixels.shape
-    longest = max(rows, columns)
-    height, width = max(1, round(rows * size / longest)), max(1, round(columns * size / longest))
-    resized = _resized(pixels, height, width)
+    height, width = fitted((rows, columns), frame)
+    values = _scaled(_resized(pixels, height, width))
+    top, left = (frame[0] - height) // 2, (frame[1] - width) // 2
+    square = np.zeros((1, 1, *frame), dtype=np.float32)
+    square[0, 0, top : top + height, left : left + width] = values
+    spacing = np.full(3, np.nan)
+    if pixels.spacing_mm is not None:
+        spacing[1:] = pixels.spacing_mm[0] * rows / height, pixels.spacing_mm[1] * columns / width
+    scale = np.array([1.0, rows / height, columns / width])
+    grid = Grid(
+        offset=np.array([0.0, (0.5 - top) * scale[1] - 0.5, (0.5 - left) * scale[2] - 0.5]),
+        scale=scale,
+        spacing_mm=spacing,
+        origin_mm=np.full(3, np.nan),
+        direction=np.full((3, 3), np.nan),
+        shape=np.array([1, rows, columns]),
+    )
+    return Prepared(square, grid, (0.0,), ((0, 1), (top, top + height), (left, left + width)), pixels.notes)
+
+
+def fitted(shape: Sequence[int], frame: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns of a picture that just fits a frame, aspect kept.
+
+    Example:
+        >>> fitted((40, 20), (16, 16)), fitted((20, 40), (16, 64))
+        ((16, 8), (16, 32))
+    """
+    (rows, columns), (height, width) = shape, frame
+    if rows * width >= columns * height:
+        return height, max(1, round(columns * height / rows))
+    return max(1, round(rows * width / columns)), width
+
+
+def _scaled(resized: NDArray[np.float64]) -> NDArray[np.float64]:
     low, high = np.percentile(resized, (LOW_PERCENT, HIGH_PERCENT))
     if not high > low:
         # One bright spot may be less than the percentiles see: only a picture without any difference is refused.
         low, high = float(resized.min()), float(resized.max())
     if not high > low:
         raise ImageProblem("no_contrast", "pixels that differ from one another")
-    square = np.zeros((size, size), dtype=np.float32)
-    top, left = (size - height) // 2, (size - width) // 2
-    square[top : top + height, left : left + width] = np.clip((resized - low) / (high - low), 0.0, 1.0)
-    spacing = np.full(2, np.nan)
-    if pixels.spacing_mm is not None:
-        spacing[:] = pixels.spacing_mm[0] * rows / height, pixels.spacing_mm[1] * columns / width
-    return Prepared(square, spacing, top, left, height, width)
+    scaled: NDArray[np.float64] = np.clip((resized - low) / (high - low), 0.0, 1.0)
+    return scaled
 
 
 def _resized(pixels: Pixels, height: int, width: int) -> NDArray[np.float64]:

@@ -19,7 +19,9 @@ from pydicom.filereader import read_dataset
 from pydicom.pixels import get_decoder, pixel_array
 from pydicom.tag import BaseTag, Tag
 
+from riskpred.config.imaging import Channels
 from riskpred.imaging.paths import ImageProblem
+from riskpred.imaging.picture import Picture
 from riskpred.imaging.reduce import Reduced, block_mean, draft, jpeg2000, whole_factor
 
 MAX_PIXELS = 89_478_485
@@ -231,3 +233,22 @@ def _spacing(dataset: Dataset) -> tuple[tuple[float, float] | None, list[str]]:
             note = [] if name == "PixelSpacing" else ["spacing is that of the detector, not of the body"]
             return (row, column), note
     return None, []
+
+
+def read_picture(path: Path, channels: Channels = "grey") -> Picture:
+    """One file at its full size. Raises: ImageProblem."""
+    data = read_file(path)
+    spacing: tuple[float, float] | None = None
+    notes: tuple[str, ...] = ()
+    if channels == "rgb" and data.startswith((b"\x89PNG", b"\xff\xd8\xff")):
+        decode(data)  # its checks
+        with Image.open(BytesIO(data), formats=("PNG", "JPEG")) as opened:
+            array = np.moveaxis(np.asarray(opened.convert("RGB"), dtype=np.float32), -1, 0)[:, None]
+    elif channels == "grey":
+        pixels = decode(data)
+        array, spacing, notes = pixels.array[None, None], pixels.spacing_mm, pixels.notes
+    else:
+        raise ImageProblem("channels_differ", "a file with the channels that the study names")
+    mm = np.full(3, np.nan)
+    mm[1:] = spacing or np.nan
+    return Picture(array, mm, np.full(3, np.nan), np.full((3, 3), np.nan), notes=notes)

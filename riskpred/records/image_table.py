@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from riskpred.records.chunk import STATIC, ImageRow
 from riskpred.records.digest import Lanes, add_images
-from riskpred.records.image_path import image_file
+from riskpred.records.image_path import file_stamp, image_file
 
 _OF_AN_IMAGE = ("image_id", "subject_id", "image_type", "path")
 COMPLETE_IMAGE = " AND ".join(f"{name} IS NOT NULL" for name in _OF_AN_IMAGE)
@@ -88,8 +88,5 @@ class ImageTable:
         return pc.replace_with_mask(sha256, empty, stamps)
 
     def _stamp(self, path: str) -> str:
-        found = image_file(self._root, path)
-        if isinstance(found, str):
-            return found
-        state = found.stat()
-        return f"{state.st_size} {state.st_mtime_ns}"
+        found = image_file(self._root, path, folders=True)
+        return found if isinstance(found, str) else file_stamp(found)

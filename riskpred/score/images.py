@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from riskpred.config.imaging import Recipe
 from riskpred.features.image import EncodedImage
+from riskpred.features.looked import Looked
 from riskpred.features.plan import ImagePlan
 from riskpred.features.receipts import pixels_hash
 from riskpred.imaging.decode import DecodePool, Wanted
@@ -91,7 +93,9 @@ class CachedImages:
         assert self._known is not None
         assert self._cache is not None
         self._cache.used(self._encoder, self._known, place)
-        return self._known.result(place)
+        found = self._known.result(place)
+        assert not isinstance(found, Looked), "an entry of embeddings"
+        return found
 
     def _read(
         self,
@@ -100,10 +104,10 @@ class CachedImages:
         image_root: Path,
         found: list[EncodedImage | ImageProblem | None],
     ) -> None:
-        wanted = []
+        wanted, recipe = [], Recipe.of(size=self._fast.size)
         for i in unread:
             known = () if self._known is None else self._known.contents.get(images[i].subject_id, ())
-            wanted.append(Wanted(image_root, images[i].path, self._fast.size, known))
+            wanted.append(Wanted(image_root, images[i].path, recipe, known))
         waiting: list[tuple[int, Prepared, str | None]] = []
         for i, decoded in zip(unread, self._pool.decode(wanted), strict=True):
             result, row = decoded.result, images[i]
@@ -137,10 +141,10 @@ class CachedImages:
     ) -> None:
         if not waiting:
             return
-        pixels = np.stack([prepared.pixels for _, prepared, _ in waiting])
+        pixels = np.stack([prepared.pixels[0, 0] for _, prepared, _ in waiting])
         sent, moments = self._fast.encode(pixels), image_moments(torch.from_numpy(pixels)).numpy()
         for at, (i, prepared, content) in enumerate(waiting):
-            one = EncodedImage(sent[at], moments[at], prepared.spacing_mm, pixels_hash(prepared.pixels))
+            one = EncodedImage(sent[at], moments[at], prepared.spacing_mm, pixels_hash(prepared.pixels[0, 0]))
             found[i] = one
             self._learn(images[i], content, one)
 

@@ -25,6 +25,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from scipy import ndimage
 
+from riskpred.config.imaging import Recipe
 from riskpred.config.network import ImageEncoder, NetworkConfig
 from riskpred.features.build import build
 from riskpred.features.image import image
@@ -243,7 +244,7 @@ def _whole(model: RiskModel, root: Path, rows: list[tuple[ImageRow, ...]]) -> No
     assert isinstance(part, ImagePlan)
     for start in range(0, len(rows), 512):
         some = rows[start : start + 512]
-        pixels = np.stack([prepare(read_image(root / row.path), part.size).pixels for (row,) in some])
+        pixels = np.stack([prepare(read_image(root / row.path), part.size).pixels[0, 0] for (row,) in some])
         _encode(model, pixels)
 
 
@@ -282,8 +283,9 @@ def _encoders(model: RiskModel, root: Path, rows: list[tuple[ImageRow, ...]], si
     fast = fast_images(model, "image", size)
     seconds = {"eager": min(_seconds(lambda: _encode(model, pixels)) for _ in range(5))}
     seconds["fast"] = min(_seconds(lambda: fast.encode(pixels)) for _ in range(5))
-    whole = np.stack([prepare(read_image(root / row.path), size).pixels for (row,) in rows[:count]])
-    reduced = np.stack([decode_one(Wanted(root, row.path, size)).result.pixels for (row,) in rows[:count]])  # type: ignore[union-attr]
+    whole = np.stack([prepare(read_image(root / row.path), size).pixels[0, 0] for (row,) in rows[:count]])
+    wanted = [Wanted(root, row.path, Recipe.of(size=size)) for (row,) in rows[:count]]
+    reduced = np.stack([decode_one(one).result.pixels[0, 0] for one in wanted])  # type: ignore[union-attr]
     precise = fast_images(model, "image", size, "fp32", "torch")
     present = {"image": torch.ones(count, dtype=torch.bool)}
     risks = [model.member_risks({"image": precise.sent(p)}, present).mean(dim=0) for p in (whole, reduced)]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from riskpred.config.imaging import Recipe
 from riskpred.imaging.decode import DECODER_CRASHED, DecodePool, Wanted, decode_one
 from riskpred.imaging.paths import ImageProblem
 
@@ -27,7 +28,7 @@ def root(tmp_path):
 
 
 def wanted(root, *names):
-    return [Wanted(root, name, SIZE) for name in names]
+    return [Wanted(root, name, Recipe.of(size=SIZE)) for name in names]
 
 
 def children(pool):
@@ -72,7 +73,10 @@ def test_two_workers_give_what_this_process_gives_in_the_order_asked(root):
 
 def test_bytes_that_are_known_are_not_decoded(root):
     content = decode_one(wanted(root, "3.png")[0]).content
-    asked = [Wanted(root, "3.png", SIZE, (content,)), Wanted(root, "4.png", SIZE, (content,))]
+    asked = [
+        Wanted(root, "3.png", Recipe.of(size=SIZE), (content,)),
+        Wanted(root, "4.png", Recipe.of(size=SIZE), (content,)),
+    ]
     first, second = map(decode_one, asked)
     assert (first.result, first.content) == (None, content)
     assert second.result is not None
@@ -136,16 +140,17 @@ def test_a_call_left_early_does_not_answer_the_next_one(root):
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_workers_end_with_whoever_started_them(root, end):
     code = (
-        "import signal; from pathlib import Path; from riskpred.imaging.decode import DecodePool, Wanted\n"
+        "import signal; from pathlib import Path; from riskpred.config.imaging import Recipe\n"
+        "from riskpred.imaging.decode import DecodePool, Wanted\n"
         # A shell that starts the tests in the background has its children ignore Ctrl-C.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"root = Path({str(root)!r})\n"
         "with DecodePool(2) as pool:\n"
         "    pool.start()\n"
-        "    list(pool.decode([Wanted(root, '0.png', 16)] * 4))\n"
+        "    list(pool.decode([Wanted(root, '0.png', Recipe())] * 4))\n"
         "    print(*[worker.process.pid for worker in pool._running], flush=True)\n"
         "    while True:\n"
-        "        list(pool.decode([Wanted(root, f'{i % 12}.png', 16) for i in range(50)]))\n"
+        "        list(pool.decode([Wanted(root, f'{i % 12}.png', Recipe()) for i in range(50)]))\n"
     )
     # A group of its own, as a shell makes one: Ctrl-C goes to all of it.
     run = subprocess.Popen(

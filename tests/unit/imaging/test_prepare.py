@@ -16,17 +16,17 @@ def test_area_averages_aspect_and_spacing():
     array = np.zeros((40, 20), dtype=np.float32)
     array[:20] = 10.0
     prepared = prepare(Pixels(array, (0.5, 0.25)), 16)
-    assert (prepared.top, prepared.left, prepared.height, prepared.width) == (0, 4, 16, 8)
+    assert prepared.box == ((0, 1), (0, 16), (4, 12))
     wanted = np.zeros((16, 16))
     wanted[:8, 4:12] = 1.0
-    np.testing.assert_allclose(prepared.pixels, wanted, atol=1e-6)
+    np.testing.assert_allclose(prepared.pixels[0, 0], wanted, atol=1e-6)
     # 40 rows of .5 mm over 16 rows; 20 columns of .25 mm over 8 columns: the picture keeps its size in mm.
     assert prepared.spacing_mm.tolist() == [1.25, 0.625]
 
 
 def test_a_small_picture_grows():
     prepared = prepare(Pixels(ramp(8, 4)), 32)
-    assert (prepared.height, prepared.width) == (32, 16)
+    assert prepared.box == ((0, 1), (0, 32), (8, 24))
     assert np.isnan(prepared.spacing_mm).all()
     assert 0 <= prepared.pixels.min() < 0.01
     assert 0.99 < prepared.pixels.max() <= 1
@@ -44,7 +44,7 @@ def test_scale_and_offset_of_the_values_do_not_matter():
 def test_one_bright_letter_does_not_set_the_scale():
     array = ramp(64, 64)
     array[0, 0] = 1e6
-    inner = prepare(Pixels(array), 64).pixels[10:54, 10:54]
+    inner = prepare(Pixels(array), 64).pixels[0, 0, 10:54, 10:54]
     assert inner.max() - inner.min() > 0.6
 
 
@@ -53,14 +53,14 @@ def test_a_picture_without_contrast_is_refused_and_one_bright_spot_is_contrast()
         prepare(Pixels(np.full((20, 30), 7, dtype=np.float32)), 16)
     spot = np.zeros((64, 64), dtype=np.float32)
     spot[5, 5] = 1
-    assert prepare(Pixels(spot), 64).pixels[5, 5] == 1
+    assert prepare(Pixels(spot), 64).pixels[0, 0, 5, 5] == 1
 
 
 @pytest.mark.parametrize("shape", [(1, 5000), (5000, 1)])
 def test_a_line_is_still_a_picture(shape):
     prepared = prepare(Pixels(ramp(*shape)), 16)
-    assert prepared.pixels.shape == (16, 16)
-    assert min(prepared.height, prepared.width) == 1
+    assert prepared.pixels.shape == (1, 1, 16, 16)
+    assert min(last - first for first, last in prepared.box[1:]) == 1
 
 
 @pytest.mark.real_data

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from riskpred.config.imaging import Recipe
 from riskpred.config.network import ImageEncoder, NetworkConfig
 from riskpred.features.build import build
 from riskpred.features.plan import FeaturePlan, ImagePlan
@@ -149,7 +150,7 @@ def test_one_changed_file_is_read_and_a_touched_one_is_not_decoded(model, root, 
 
 def test_an_image_is_known_by_the_hash_its_row_gives_only_if_that_is_the_files(model, root, tmp_path):
     scores = tmp_path / "scores.duckdb"
-    right, other = (decode_one(Wanted(root, name, SIZE)).content for name in ("7.png", "8.png"))
+    right, other = (decode_one(Wanted(root, name, Recipe.of(size=SIZE))).content for name in ("7.png", "8.png"))
 
     def entries():
         with duckdb.connect(str(cache_path(scores)), read_only=True) as connection:
