@@ -1,4 +1,4 @@
-"""Heads with a tumour of three parts in four MR sequences, in the layouts of BraTS 2021 and BraTS 2020 with survival."""
+"""Heads with a tumour of three parts in four MR sequences, in the layouts of BraTS 2021 and BraTS 2020 (survival)."""
 
 import csv
 from dataclasses import dataclass
@@ -35,7 +35,9 @@ def head(rng: np.random.Generator, shape: tuple[int, int, int] = (56, 64, 48)) -
     """An ellipsoid of brain with an irregular tumour: dead core, enhancing rim, oedema around."""
     grid = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")).astype(np.float64)
     middle = (np.array(shape) - 1) / 2.0
-    reach = np.sqrt((((grid - middle[:, None, None, None]) / (0.46 * np.array(shape))[:, None, None, None]) ** 2).sum(0))
+    reach = np.sqrt(
+        (((grid - middle[:, None, None, None]) / (0.46 * np.array(shape))[:, None, None, None]) ** 2).sum(0)
+    )
     brain = reach < 1.0
     away = rng.normal(size=3)
     centre = middle + away / np.linalg.norm(away) * rng.uniform(0.15, 0.4) * np.array(shape) / 2

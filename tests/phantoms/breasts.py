@@ -65,9 +65,11 @@ def write_cbis_ddsm(folder: Path, people: int, seed: int) -> dict[str, bool]:
         shape = ("mass shape", "mass margins") if kind == "mass" else ("calc type", "calc distribution")
         for part in ("train", "test"):
             tables[kind, part] = [
-                ["patient_id", density, "left or right breast", "image view", "abnormality id", "abnormality type"]
-                + [*shape, "assessment", "pathology", "subtlety"]
-                + ["image file path", "cropped image file path", "ROI mask file path"]
+                [
+                    *("patient_id", density, "left or right breast", "image view", "abnormality id"),
+                    *("abnormality type", *shape, "assessment", "pathology", "subtlety"),
+                    *("image file path", "cropped image file path", "ROI mask file path"),
+                ]
             ]
     for number in range(people):
         kind, part = ("mass", "calc")[number % 2], "test" if number % 5 == 4 else "train"
@@ -84,7 +86,9 @@ def write_cbis_ddsm(folder: Path, people: int, seed: int) -> dict[str, bool]:
                 ("_1", made.mask.astype(np.uint8) * 255),
             ):
                 study, series = _uid(rng), _uid(rng)
-                paths.append(f"{full}{suffix}/{study}/{series}/{'000001' if pixels.dtype == np.uint8 else '000000'}.dcm")
+                paths.append(
+                    f"{full}{suffix}/{study}/{series}/{'000001' if pixels.dtype == np.uint8 else '000000'}.dcm"
+                )
                 _dicom(folder / "CBIS-DDSM" / paths[-1], pixels, patient, side, view, rng)
             row = [patient, 2, side, view, 1, "mass" if kind == "mass" else "calcification", "ROUND", "OBSCURED", 4]
             tables[kind, part].append([*row, pathology, 3, *paths[:2], paths[2] + "\n"])  # as the owner's tables do

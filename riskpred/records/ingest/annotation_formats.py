@@ -163,8 +163,8 @@ class _Nodule:
 def read_lidc(path: Path) -> pl.DataFrame:
     """One row per slice of each nodule of 3 mm or more, as the reader with the middle number of slices drew it.
 
-    What several readers drew is one nodule where their contours overlap (LIDC numbers nodules by reader). Marks of other
-    things and of nodules below 3 mm are left out. A scan on which nobody drew one is one row without a nodule; the
+    What several readers drew is one nodule where their contours overlap (LIDC numbers nodules by reader). Marks of
+    other things and of nodules below 3 mm are left out. A scan on which nobody drew one is one row without a nodule; the
     reading of a radiograph, which the archive has too, gives none.
 
     Columns: patient (folder of the study's folder, as the archive lays files out), series_uid, sop_uid, z_mm, nodule
