@@ -7,7 +7,7 @@ JSON, [[row, col], ...] in pixels of the image.
 import json
 import plistlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import pi, sqrt
 from pathlib import Path
@@ -164,8 +164,8 @@ def read_lidc(path: Path) -> pl.DataFrame:
     """One row per slice of each nodule of 3 mm or more, as the reader with the middle number of slices drew it.
 
     What several readers drew is one nodule where their contours overlap (LIDC numbers nodules by reader). Marks of
-    other things and of nodules below 3 mm are left out. A scan on which nobody drew one is one row without a nodule; the
-    reading of a radiograph, which the archive has too, gives none.
+    other things and of nodules below 3 mm are left out. A scan on which nobody drew one is one row without a nodule;
+    the reading of a radiograph, which the archive has too, gives none.
 
     Columns: patient (folder of the study's folder, as the archive lays files out), series_uid, sop_uid, z_mm, nodule
     (from 1), readers (how many drew it, 1 to 4), malignancy (their median, 1 to 5), points.
@@ -315,3 +315,28 @@ def _calcifications(path: Path) -> Iterator[dict[str, Any]]:
 def _numbers(text: str) -> list[float]:
     """ "(12.5, 3)" -> [12.5, 3.0]"""
     return [float(number) for number in re.findall(r"[-+]?[\d.]+(?:[eE][-+]?\d+)?", text)]
+
+
+def _each(read: Callable[[Path], pl.DataFrame]) -> Callable[[Path, Sequence[Path]], pl.DataFrame]:
+    """The rows of all files, one after the other. A file that cannot be read is named below `root`, its text never."""
+
+    def together(root: Path, paths: Sequence[Path]) -> pl.DataFrame:
+        found = []
+        for path in paths:
+            try:
+                found.append(read(path))
+            except (ValueError, KeyError, TypeError, OSError) as error:
+                raise ValueError(f"{path.relative_to(root)} ({type(error).__name__})") from None
+        return pl.concat(found)
+
+    return together
+
+
+SETS: Final[dict[str, Callable[[Path, Sequence[Path]], pl.DataFrame]]] = {
+    "files": list_files,
+    "coco": _each(read_coco),
+    "lidc": _each(read_lidc),
+    "coca": _each(read_coca),
+    "coca_scores": _each(read_coca_scores),
+}
+"""Readers of all files that match, as one table, by the name that `format` of a table in ingest.yaml gives them."""
