@@ -97,6 +97,9 @@ def evaluate(
     from riskpred.evaluate.reasons import text_of as reasons_text
     from riskpred.evaluate.reasons import view as reasons_view
     from riskpred.evaluate.record import record
+    from riskpred.evaluate.sets import set_metrics
+    from riskpred.evaluate.sets import text_of as sets_text
+    from riskpred.evaluate.sets import view as sets_view
     from riskpred.evaluate.summary import summarise, text_table
     from riskpred.evaluate.transport import compare_site, is_external, text_of, view
     from riskpred.evaluate.true_reasons import true_reasons
@@ -128,6 +131,7 @@ def evaluate(
         if truth is not None:
             evaluated = with_truth(evaluated, truth)
         judged, rows = measured(evaluated, seed=seed, progress=progress)
+        together = set_metrics(judged, seed=seed)
         reasons: dict[str, Any] | None = None
         told: list[Metric] = []
         if batch is not None:
@@ -141,13 +145,14 @@ def evaluate(
     typer.echo(record(model, gathered, rows, here, seed), err=True)
     if predictions is not None:
         write_predictions(evaluated, predictions)
-    titled = "Findings against what people marked"
+    sets, titled = sets_view(judged, together), "Findings against what people marked"
     extra: dict[str, Any] = {"findings": findings_view(shown, titled)} if shown else {}
     extra |= ({"site": view(site)} if site else {}) | ({"reasons": reasons} if reasons else {})
+    extra |= {"sets": sets} if sets else {}
     if into is not None:
         write_page(page(judged, rows, extra=extra), into)
     if as_json:
-        done: dict[str, Any] = {"metrics": [*rows, *told]} | ({"site": site} if site else {})
+        done: dict[str, Any] = {"metrics": [*rows, *together, *told]} | ({"site": site} if site else {})
         if reasons:
             done["reasons"] = {key: reasons[key] for key in ("rows", "seconds", "rejected", "lacking")}
         done |= {"findings": shown} if shown else {}
@@ -155,6 +160,6 @@ def evaluate(
         typer.echo(json.dumps(done, ensure_ascii=False, allow_nan=False))
         return
     above, below = text_of(extra["site"]) if site else ("", "")
-    said = findings_text(shown, titled) if shown else ""
-    parts = (above, text_table(summarise(judged, rows)), said, reasons_text(reasons) if reasons else "", below)
+    said = (sets_text(sets), findings_text(shown, titled) if shown else "", reasons_text(reasons) if reasons else "")
+    parts = (above, text_table(summarise(judged, rows)), *said, below)
     typer.echo("\n\n".join(part for part in parts if part))

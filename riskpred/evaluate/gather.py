@@ -36,6 +36,15 @@ NOT_MEASURED: Final = "not measured at prediction_time"
 
 
 @dataclass(frozen=True)
+class OutcomeSet:
+    """Outcomes known at once that are one answer: exclusive classes, or (ordered) grades, lowest first."""
+
+    name: str
+    outcomes: tuple[str, ...]
+    ordered: bool
+
+
+@dataclass(frozen=True)
 class Evaluated:
     """N prediction rows with the risks of several models for Q targets, and what happened.
 
@@ -53,6 +62,7 @@ class Evaluated:
             everyone's follow-up, that within the window too (a bundle's own predictions: -1); risks are of people free,
             alive and observed at the window's end.
         truth: (N, Q), true risks of simulated people, NaN where unknown; None without a truth file.
+        sets: outcomes known at once that belong together.
     """
 
     split: str
@@ -75,6 +85,7 @@ class Evaluated:
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
     about: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    sets: tuple[OutcomeSet, ...] = ()
 
     def __len__(self) -> int:
         return len(self.subject_id)
@@ -131,13 +142,16 @@ def gather(
 def outcome_status(outcomes: OutcomesConfig, cause: Mapping[str, NDArray[np.int8]]) -> dict[str, NDArray[np.int8]]:
     """From each group's causes to each outcome's own view: another cause of its set is a competing event.
 
+    Known at once nothing competes: another class, or a lower grade, is a no.
+
     Shape: cause: group -> (N,) as in CohortRows; result: outcome -> (N,) 0, 1, 2 or -1.
     """
     found: dict[str, NDArray[np.int8]] = {}
     for group in outcomes.groups:
         causes = cause[group.name]
-        for j, name in enumerate(group.outcomes, start=1):
-            own = np.where(causes == j, OUTCOME, np.where(causes > 0, COMPETING, CENSORED))
+        for name in group.outcomes:
+            others = CENSORED if group.known_at_once else COMPETING
+            own = np.where(group.happened(causes, name), OUTCOME, np.where(causes > 0, others, CENSORED))
             found[name] = np.where(causes < 0, -1, own).astype(np.int8)
     return found
 
@@ -209,6 +223,7 @@ def _predicted(
         member=np.concatenate([part.member for part in parts], axis=1),
         display={name: outcome.display for name, outcome in outcomes.outcomes.items()},
         left_out={name: dict(counts) for name, counts in left_out.items()},
+        sets=_sets(outcomes),
         about=_about(bundle, warehouse),
     )
 
@@ -307,6 +322,7 @@ def _kept(bundle: Bundle, split: str) -> Evaluated:
         display={name: outcome.display for name, outcome in outcomes.outcomes.items()},
         about=_about(bundle, None),
         notes=(note,),
+        sets=_sets(outcomes),
     )
 
 
@@ -358,6 +374,14 @@ def _peer_risks(bundle: Bundle, risk: Floats) -> dict[str, Floats]:
             name = bundle.peer.name_of(outcome)
             found.setdefault(name, np.full(risk.shape, np.nan))[:, q] = risk[:, q]
     return found
+
+
+def _sets(outcomes: OutcomesConfig) -> tuple[OutcomeSet, ...]:
+    return tuple(
+        OutcomeSet(group.name, group.outcomes, group.ordered)
+        for group in outcomes.groups
+        if group.known_at_once and len(group.outcomes) > 1
+    )
 
 
 def _known_at_once(outcomes: OutcomesConfig) -> frozenset[str]:

@@ -11,6 +11,7 @@ from riskpred.evaluate.gather import Evaluated
 from riskpred.evaluate.in_place import in_its_place
 from riskpred.evaluate.metrics import Metric
 from riskpred.evaluate.picture import SIZE, pictures
+from riskpred.evaluate.sets import DEFINITIONS as SETS
 from riskpred.evaluate.summary import count, summarise
 
 TEMPLATE = "evaluate.html.j2"
@@ -34,7 +35,8 @@ def page(evaluated: Evaluated, rows: Sequence[Metric], extra: Mapping[str, Any] 
 def render(summary: Mapping[str, Any]) -> str:
     """The template, filled; autoescaped, and a name that the summary lacks is an error."""
     more = [list(entry) for entry in MORE_DEFINITIONS]
-    return environment().get_template(TEMPLATE).render(**summary, more_definitions=more, size=SIZE, forest_width=FOREST)
+    told = {"more_definitions": more, "size": SIZE, "forest_width": FOREST, "set_definitions": SETS}
+    return environment().get_template(TEMPLATE).render(**summary, **told)
 
 
 def environment() -> Environment:

@@ -117,8 +117,9 @@ def refuse_no_events(outcomes: OutcomesConfig, rows: Rows, where: str) -> None:
     """Every outcome needs an event (and, known at once, someone without it). Raises: InputError."""
     for group in outcomes.groups:
         cause = rows.cause[group.name]
-        for j, name in enumerate(group.outcomes, start=1):
-            events, others = int((cause == j).sum()), int(((cause >= 0) & (cause != j)).sum())
+        for name in group.outcomes:
+            yes = group.happened(cause, name)
+            events, others = int(yes.sum()), int(((cause >= 0) & ~yes).sum())
             if not events or (group.known_at_once and not others):
                 raise InputError(
                     f"{where}: the outcome {name} cannot be learned.",
@@ -150,11 +151,11 @@ def counts(outcomes: OutcomesConfig, rows: Rows) -> dict[str, Any]:
         within = np.ones(len(cause), bool)
         if not group.known_at_once:
             within = np.nan_to_num(rows.duration_days[group.name], nan=np.inf) <= group.horizons_years[-1] * 365.25
-        for j, name in enumerate(group.outcomes, start=1):
+        for name in group.outcomes:
             found["outcomes"][name] = {
                 "rows": int(inside.sum()),
                 "subjects": len(np.unique(rows.subject_id[inside])),
-                "events": int(((cause == j) & within).sum()),
+                "events": int((group.happened(cause, name) & within).sum()),
             }
     return found
 

@@ -32,7 +32,9 @@ def learn_grid(
     Shape: duration_days, cause (N,), as in CohortRows.
     """
     if group.known_at_once:
-        return GroupGrid(group.name, group.outcomes, group.causes, True, group.horizons_years, (0.0, 1.0))
+        return GroupGrid(
+            group.name, group.outcomes, group.causes, True, group.horizons_years, (0.0, 1.0), group.ordered
+        )
     last = group.horizons_years[-1]
     is_outcome = (cause >= 1) & (cause <= len(group.outcomes))
     years = duration_days[is_outcome] / DAYS_PER_YEAR

@@ -19,7 +19,7 @@ from riskpred.fit.train import TrainingData, member_log_rates, train_member
 from riskpred.fit.trees import MemberTrees, fit_trees, tree_log_rates
 from riskpred.fit.widen import widening
 from riskpred.model.calibration import pattern_index
-from riskpred.model.incidence import cumulative_incidence
+from riskpred.model.incidence import group_risks
 from riskpred.model.layout import Layout
 from riskpred.model.network import Sent, SentOne
 from riskpred.model.risk import RiskModel
@@ -145,8 +145,7 @@ def _out_of_fold_risks(
     found = out_of_fold(model, sent, fold, data.present)
     index = pattern_index(data.present, model.modalities)
     incidence = [
-        cumulative_incidence(apply(maps.one[g], found.own[g], index), torch.from_numpy(group.widths_years))
-        for g, group in enumerate(model.layout.groups)
+        group_risks(apply(maps.one[g], found.own[g], index), group) for g, group in enumerate(model.layout.groups)
     ]
     risks: NDArray[np.float64] = torch.stack([incidence[g][:, j, k] for g, j, k in model.layout.where], -1).numpy()
     return risks

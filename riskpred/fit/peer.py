@@ -12,7 +12,7 @@ from riskpred.config.outcomes import OutcomesConfig, RiskGroup
 from riskpred.features.batch import FeatureBatch
 from riskpred.features.plan import FeaturePlan
 from riskpred.model.layout import DAYS_PER_YEAR
-from riskpred.model.peer import CoxPart, LogisticPart, Peer, PeerDesign
+from riskpred.model.peer import CoxPart, LogisticPart, Part, Peer, PeerDesign, SetPart
 
 Floats = NDArray[np.float64]
 
@@ -49,12 +49,14 @@ def fit_peer(
     grid = tuple(sorted(network.training.ridge_grid, reverse=True))
     design = PeerDesign.learn(batch, plan, _knots(network))
     matrix = design.matrix(batch)
-    parts: dict[str, CoxPart | LogisticPart] = {}
+    parts: dict[str, Part] = {}
     for group in outcomes.groups:
         inside = cause[group.name] >= 0
         folds = subject_folds((batch.subject_id if together is None else together)[inside], FOLDS, seed)
         given = matrix[inside], cause[group.name][inside]
-        if group.known_at_once:
+        if group.known_at_once and len(group.outcomes) > 1:
+            parts[group.name] = (_fit_grades if group.ordered else _fit_classes)(*given, group, folds, grid)
+        elif group.known_at_once:
             parts[group.name] = _fit_logistic(*given, group, folds, grid)
         else:
             parts[group.name] = _fit_group(*given, duration_days[group.name][inside], group, folds, grid)
@@ -233,6 +235,55 @@ def _fit_logistic(
             loss[i] += float(np.sum(np.logaddexp(0.0, score) - answer[test] * score))
     intercept, beta = fitted(np.ones(len(answer), dtype=bool), float(grid[int(np.argmin(loss))]))
     return LogisticPart(group.outcomes[0], intercept, beta)
+
+
+def _fit_grades(
+    matrix: Floats, answer: NDArray[np.int8], group: RiskGroup, folds: NDArray[np.int64], grid: Sequence[float]
+) -> SetPart:
+    """Each step up on those who reached the grade before."""
+    steps = []
+    for number in range(1, len(group.outcomes) + 1):
+        reached = answer >= number - 1
+        came = (answer[reached] >= number).astype(np.int8)
+        steps.append(_fit_logistic(matrix[reached], came, group, folds[reached], grid))
+    intercept, beta = np.array([one.intercept for one in steps]), np.stack([one.beta for one in steps], axis=1)
+    return SetPart(group.outcomes, True, intercept, beta)
+
+
+def _fit_classes(
+    matrix: Floats, answer: NDArray[np.int8], group: RiskGroup, folds: NDArray[np.int64], grid: Sequence[float]
+) -> SetPart:
+    """A multinomial regression of all classes and none of them."""
+    from sklearn.linear_model import LogisticRegression
+
+    classes = len(group.outcomes) + 1
+
+    def fitted(rows: NDArray[np.bool_], penalty: float) -> tuple[Floats, Floats]:
+        there = np.unique(answer[rows])
+        # Half a person of each class: one that is absent here is not impossible.
+        share = (np.bincount(answer[rows], minlength=classes) + 0.5) / (int(rows.sum()) + 0.5 * classes)
+        intercept, beta = np.log(share), np.zeros((matrix.shape[1], classes))
+        if matrix.shape[1] == 0 or len(there) < 2:
+            return intercept, beta
+        model = LogisticRegression(C=1.0 / penalty, solver="lbfgs", tol=1e-6, max_iter=500)
+        model.fit(matrix[rows], answer[rows])
+        if len(there) == 2:  # scikit-learn then has one row: the odds of the second against the first
+            level = float(np.mean(intercept[there]))
+            intercept[there] = level - model.intercept_[0] / 2, level + model.intercept_[0] / 2
+            beta[:, there] = np.stack([-model.coef_[0] / 2, model.coef_[0] / 2], axis=1)
+        else:
+            intercept[there], beta[:, there] = model.intercept_ + float(np.mean(intercept[there])), model.coef_.T
+        return intercept, beta
+
+    loss = np.zeros(len(grid))
+    for fold in np.unique(folds):
+        test = folds == fold
+        for i, penalty in enumerate(grid):
+            intercept, beta = fitted(~test, penalty)
+            score = intercept + matrix[test] @ beta
+            loss[i] += float(np.sum(np.logaddexp.reduce(score, axis=1) - score[np.arange(len(score)), answer[test]]))
+    intercept, beta = fitted(np.ones(len(answer), dtype=bool), float(grid[int(np.argmin(loss))]))
+    return SetPart(group.outcomes, False, intercept[1:] - intercept[0], beta[:, 1:] - beta[:, :1])
 
 
 def _knots(network: NetworkConfig) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from riskpred.fit.losses import GroupLabels
 from riskpred.model.calibration import Calibration, bent
+from riskpred.model.incidence import cumulative_incidence
 from riskpred.model.layout import BASES, GroupGrid
 
 Floats = NDArray[np.float64]
@@ -30,6 +31,9 @@ _LEAST_WIDTH = 1e-3
 """Of a bend, where all log-rates are the same."""
 _NEWTON_STEPS = 100
 _LEVEL_STEPS = 50
+_EM_STEPS, _EM_ENOUGH = 60, 1e-5
+"""Of classes; log-rates that move by less are there."""
+_FITTING_STEPS = 500
 _MOST = 30.0
 """Log-rates are kept below this on the way to the optimum."""
 
@@ -85,6 +89,7 @@ def fit_line(group: GroupGrid, log_rate: Tensor, labels: GroupLabels, like: Line
     """The map that fits out-of-fold log-rates best, by maximum posterior likelihood.
 
     The likelihood falls apart into causes; each has seven numbers (three known at once), found by Fisher scoring.
+    That of classes does not: there it is done again and again, with the moments that the last maps expect (EM).
 
     Args:
         like: map whose knots to use; without it they are at the mean log-rate, one SD wide.
@@ -98,13 +103,24 @@ def fit_line(group: GroupGrid, log_rate: Tensor, labels: GroupLabels, like: Line
     shown = log_rate[inside][..., :told].transpose(0, 1).flatten(1)
     knot = like.knot if like else shown.mean(dim=1)
     width = like.width if like else shown.std(dim=1, correction=0).clamp_min(_LEAST_WIDTH)
-    found = [
-        _fit_cause(group, log_rate[inside, j].numpy(), kept, j, float(knot[j]), float(width[j]))
-        for j in range(len(group.causes))
-    ]
-    theta = torch.from_numpy(np.array(found))
-    slope = theta[:, BASES:-1].exp()
-    return Line(theta[:, :BASES] + knot[:, None], slope, theta[:, -1], knot, width, group.time_basis)
+    rates = log_rate[inside]
+
+    def fitted(judged: GroupLabels) -> Line:
+        found = []
+        for j in range(len(group.causes)):
+            rows = judged.counted(j).nonzero()[:, 0]
+            given = rates[rows, j].numpy(), judged.take(rows)
+            found.append(_fit_cause(group, *given, j, float(knot[j]), float(width[j])))
+        theta = torch.from_numpy(np.array(found))
+        slope = theta[:, BASES:-1].exp()
+        return Line(theta[:, :BASES] + knot[:, None], slope, theta[:, -1], knot, width, group.time_basis)
+
+    line = fitted(kept.apart())
+    for _ in range(_EM_STEPS if kept.classes else 0):
+        last, line = line, fitted(kept.apart((line(rates).exp() * kept.widths_years).sum(dim=(1, 2))))
+        if float((line(rates) - last(rates)).abs().max()) < _EM_ENOUGH:
+            break
+    return line
 
 
 def _fit_cause(group: GroupGrid, log_rate: Floats, labels: GroupLabels, j: int, knot: float, width: float) -> Floats:
@@ -247,9 +263,11 @@ def _share(weight: Tensor, mine: Tensor, theirs: Tensor) -> Tensor:
 def _expected(log_rate: Tensor, labels: GroupLabels) -> Tensor:
     """Events expected of each cause by interval (known at once: the number of yeses). Shape: (N, J, K) -> (J, K)."""
     rate = log_rate.exp()
-    if labels.known_at_once:
+    if labels.classes:
+        rate = cumulative_incidence(log_rate, labels.widths_years)
+    elif labels.known_at_once:
         rate = -torch.expm1(-rate)
-    return ((labels.exposure * labels.widths_years)[:, None, :] * rate).sum(dim=0)
+    return (labels.weight() * rate).sum(dim=0)
 
 
 def _shift_to(wanted: Tensor, got: Tensor, labels: GroupLabels, basis: Tensor) -> Tensor:
@@ -260,10 +278,12 @@ def _shift_to(wanted: Tensor, got: Tensor, labels: GroupLabels, basis: Tensor) -
     Shape: wanted (J, K), got (N, J, K), basis (3, K), result (J, 3).
     """
     shift = torch.zeros(len(wanted), BASES, dtype=wanted.dtype)
-    weight, expected = (labels.exposure * labels.widths_years)[:, None, :], _expected(got, labels)
+    weight, expected = labels.weight(), _expected(got, labels)
+    if labels.classes:
+        return _shift_of_classes(wanted, got, labels)
     for _ in range(_LEVEL_STEPS):  # what is expected rises smoothly with the shift
         if labels.known_at_once:
-            moved = got + (shift @ basis)[:, None]
+            moved = got + shift @ basis
             now, rises = _expected(moved, labels), (weight * torch.exp(moved - moved.exp())).sum(dim=0)
         else:
             now = rises = expected * torch.exp(shift @ basis)
@@ -272,6 +292,19 @@ def _shift_to(wanted: Tensor, got: Tensor, labels: GroupLabels, basis: Tensor) -
         # Points that share all their intervals are told apart by nothing: pinv moves them together.
         step = (torch.linalg.pinv(slope, hermitian=True) @ lacking)[..., 0].clamp(-1.0, 1.0)
         shift = shift + step
+        if float(step.abs().max()) < 1e-10:
+            break
+    return shift
+
+
+def _shift_of_classes(wanted: Tensor, got: Tensor, labels: GroupLabels) -> Tensor:
+    """As `_shift_to`, by proportional fitting: each class's rate is scaled by what it lacks, until none lacks."""
+    shift = torch.zeros(len(wanted), BASES, dtype=wanted.dtype)
+    least = torch.finfo(wanted.dtype).tiny
+    for _ in range(_FITTING_STEPS):
+        now = _expected(got + shift[:, :1], labels)
+        step = torch.log(wanted[:, 0].clamp_min(least) / now[:, 0].clamp_min(least)).clamp(-1.0, 1.0)
+        shift[:, 0] += step
         if float(step.abs().max()) < 1e-10:
             break
     return shift

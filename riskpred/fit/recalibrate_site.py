@@ -32,7 +32,8 @@ from riskpred.fit.widen import factors, smallest
 from riskpred.model.ageing import CARD_KEY as THIRTY_DAYS
 from riskpred.model.bundle import Bundle, Contents, load_bundle, subject_hashes, write_bundle
 from riskpred.model.calibration import Calibration
-from riskpred.model.layout import DAYS_PER_YEAR, GroupGrid, Layout, running_maximum
+from riskpred.model.incidence import group_risks, rates_behind
+from riskpred.model.layout import DAYS_PER_YEAR, GroupGrid, Layout, never_rising, running_maximum
 from riskpred.model.manifest import refuse_target
 from riskpred.model.risk import RiskModel
 from riskpred.model.threads import one_thread
@@ -250,6 +251,8 @@ def _of_the_mean(rate: Tensor, group: GroupGrid) -> Tensor:
     Shape: (R, N, J, K) -> (N, J, K).
     """
     if group.known_at_once:
+        if len(group.causes) > 1:
+            return rates_behind(group_risks(rate, group).mean(dim=0), group)
         free = torch.exp(-rate.exp()).mean(dim=0).clamp_min(torch.finfo(rate.dtype).tiny)
         return torch.log(-torch.log(free))
     return torch.logsumexp(rate, dim=0) - float(np.log(len(rate)))
@@ -343,7 +346,7 @@ def moved(
     spread = np.square(x - centre).sum(axis=0)
     slope = np.divide(((x - centre) * y).sum(axis=0), spread, out=np.ones_like(spread), where=spread > _EDGE)
     line = y.mean(axis=0) + slope * (given - centre)
-    return running_maximum(-np.expm1(-np.exp(line)), layout.targets)
+    return never_rising(running_maximum(-np.expm1(-np.exp(line)), layout.targets), layout.ladders)
 
 
 def _widening(bundle: Bundle, found: SiteRates, member: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from riskpred.features.join import take
 from riskpred.fit.losses import GroupLabels, labels_on
 from riskpred.model.bundle import Bundle
 from riskpred.model.calibration import pattern_index
-from riskpred.model.incidence import cumulative_incidence
+from riskpred.model.incidence import group_risks
 from riskpred.model.layout import Layout
 from riskpred.model.network import SentOne
 from riskpred.model.risk import RiskModel
@@ -125,9 +125,6 @@ def calibrated_log_rates(model: RiskModel, batch: FeatureBatch) -> list[Tensor]:
 
 def risks_of(layout: Layout, rates: Sequence[Tensor]) -> NDArray[np.float64]:
     """Calibrated log-rates to risks of the targets. Shape: per group (R, N, J, K) -> (R, N, Q)."""
-    incidence = [
-        cumulative_incidence(rate, torch.from_numpy(group.widths_years))
-        for group, rate in zip(layout.groups, rates, strict=True)
-    ]
+    incidence = [group_risks(rate, group) for group, rate in zip(layout.groups, rates, strict=True)]
     risks: NDArray[np.float64] = torch.stack([incidence[g][..., j, k] for g, j, k in layout.where], dim=-1).numpy()
     return risks

@@ -39,8 +39,8 @@ class CauseData:
 
     @classmethod
     def of(cls, matrix: Floats, labels: GroupLabels, cause: int) -> "CauseData":
-        """Rows in the risk set, for the cause at this position of the group's causes."""
-        inside = labels.inside.numpy()
+        """Rows in the risk set, for the cause at this position of the group's causes (of classes: `apart`)."""
+        labels, inside = labels.apart(), labels.counted(cause).numpy()
         return cls(
             matrix[inside],
             (labels.exposure * labels.widths_years).numpy()[inside],

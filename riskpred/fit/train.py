@@ -110,7 +110,7 @@ def choose_fits(member: Member, data: TrainingData, grid: tuple[float, ...], see
     given = matrix[:, _varying(matrix)]
     short = data.up_to(member.layout)
     return [
-        choose_fit(CauseData.of(given, first, j), CauseData.of(given, whole, j), fold[whole.inside.numpy()], grid)
+        choose_fit(CauseData.of(given, first, j), CauseData.of(given, whole, j), fold[whole.counted(j).numpy()], grid)
         for group, first, whole in zip(member.layout.groups, short.labels, data.labels, strict=True)
         for j in range(len(group.causes))
     ]

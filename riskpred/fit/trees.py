@@ -106,9 +106,9 @@ def fit_trees(
             baseline[j] = torch.from_numpy(bare)
             if has_trees(group, j, cause.events) and values.shape[1]:
                 grows[j] = True
-                rows = _person_times(cause, bare, group, stops[labels.inside.numpy()], ends)
+                rows = _person_times(cause, bare, group, stops[labels.counted(j).numpy()], ends)
                 for style in STYLES:
-                    start, boosted = _boosted(rows, style, max(rounds.values()), ends, at, seed, group.known_at_once)
+                    start, boosted = _boosted(rows, style, max(rounds.values()), ends, at, seed, cause.known_at_once)
                     baseline[j] += start / len(STYLES)
                     for name, forest in zip(senders, boosted, strict=True):
                         found[name].append(forest)

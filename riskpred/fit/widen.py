@@ -43,7 +43,7 @@ def widening(model: RiskModel, data: TrainingData, sent: Sequence[Sent], rows: R
         group = model.layout.group_of(outcome)
         cause = rows.cause[group.name]
         inside = np.flatnonzero(cause >= 0)
-        own = cause[inside] == group.causes.index(outcome) + 1
+        own = group.happened(cause[inside], outcome)
         status = np.where(own, OUTCOME, np.where(cause[inside] > 0, COMPETING, CENSORED)).astype(np.int8)
         try:
             if group.known_at_once:

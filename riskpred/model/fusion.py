@@ -36,7 +36,7 @@ class Fusion:
         baseline: (R, C, K).   basis: (C, 3, K).   years: (C, K).
         slope, intercept: (P, C, K).   bend: (P, C).   knot, width: (C,).
         group_start: (groups + 1,) causes of each group.   intervals: (groups,).
-        target: (C, K) which target ends there, -1 = none.
+        target: (C, K) which target ends there, -1 = none.   ordered: (groups,) bool, causes are grades.
     """
 
     inner: _Array
@@ -54,6 +54,7 @@ class Fusion:
     group_start: NDArray[np.int64]
     intervals: NDArray[np.int64]
     target: NDArray[np.int64]
+    ordered: NDArray[np.bool_]
     targets: int
     modalities: tuple[str, ...]
 
@@ -85,6 +86,7 @@ class Fusion:
             group_start=np.array([*(part.start for part in layout.cause_slices()), len(causes)], np.int64),
             intervals=np.array([max(group.end_of) + 1 for group in layout.groups], np.int64),
             target=target,
+            ordered=np.array([group.ordered for group in layout.groups], np.bool_),
             targets=len(layout.targets),
             modalities=model.modalities,
         )
@@ -152,6 +154,7 @@ class Fusion:
             self.group_start,
             self.intervals,
             self.target,
+            self.ordered,
             member,
             value,
         )

@@ -42,6 +42,7 @@ def fuse(
     group_start: _Places,
     intervals: _Places,
     target: _Places,
+    ordered: NDArray[np.bool_],
     member: _Array,
     value: _Array,
 ) -> None:
@@ -100,7 +101,8 @@ def fuse(
                     for g in range(len(intervals)):
                         _risks(
                             total, baseline[r], basis, years, slope[here], intercept[here], bend[here], knot, width,
-                            group_start[g], group_start[g + 1], intervals[g], target, rate, work, lost, free, risk,
+                            group_start[g], group_start[g + 1], intervals[g], ordered[g], target, rate, work, lost,
+                            free, risk,
                         )  # fmt: skip
                     for q in range(len(risk)):
                         for b in range(len(some)):
@@ -131,7 +133,8 @@ def fuse(
                     for g in range(len(intervals)):
                         _risks(
                             total, baseline[r], basis, years, slope[here], intercept[here], bend[here], knot, width,
-                            group_start[g], group_start[g + 1], intervals[g], target, rate, work, lost, free, risk,
+                            group_start[g], group_start[g + 1], intervals[g], ordered[g], target, rate, work, lost,
+                            free, risk,
                         )  # fmt: skip
                     if inside == here:
                         for q in range(len(risk)):
@@ -222,6 +225,7 @@ def _risks(
     first: int,
     end: int,
     intervals: int,
+    ordered: bool,
     target: _Places,
     rate: _Array,
     work: _Array,
@@ -229,7 +233,10 @@ def _risks(
     free: _Array,
     risk: _Array,
 ) -> None:
-    """Calibrated rates of one group's causes, first to end, and their cumulative incidence at its targets."""
+    """Calibrated rates of one group's causes, first to end, and their risks at its targets.
+
+    Of competing causes that is the cumulative incidence, of ordered grades P(grade or more).
+    """
     flat = work.reshape(-1)[: intervals * _BLOCK]
     for c in range(first, end):
         early, middle, late = total[3 * c], total[3 * c + 1], total[3 * c + 2]
@@ -251,6 +258,16 @@ def _risks(
             line, length = rates[k * _BLOCK : (k + 1) * _BLOCK], years[c, k]
             for b in range(_BLOCK):
                 line[b] *= length
+    if ordered:
+        free[:] = 1.0
+        for c in range(first, end):
+            work[0, :] = rate[c, 0]
+            share_lost_rows(work[0], lost[0])
+            for b in range(_BLOCK):
+                free[b] *= work[0, b] * lost[0, b]
+            if target[c, 0] >= 0:
+                risk[target[c, 0], :] = free
+        return
     for k in range(intervals):
         line = work[k]
         line[:] = 0.0

@@ -1,9 +1,55 @@
-"""Log-rates of competing causes to cumulative incidence: the one place where a rate becomes a risk."""
+"""Log-rates of a risk group to its risks: the one place where a rate becomes a risk."""
 
 import torch
 from torch import Tensor
 
 from riskpred.errors import ShapeMismatch
+from riskpred.model.layout import GroupGrid
+
+
+def group_risks(log_rate: Tensor, group: GroupGrid) -> Tensor:
+    """Risk of each cause of a group by the end of each of its intervals: competing causes, or ordered grades.
+
+    Shape: (..., J, K) -> (..., J, K).
+    """
+    widths = torch.from_numpy(group.widths_years)
+    return grade_risks(log_rate, widths) if group.ordered else cumulative_incidence(log_rate, widths)
+
+
+def grade_risks(log_rate: Tensor, widths_years: Tensor) -> Tensor:
+    """P(grade or more) of ordered grades, lowest first, from the rate of going on to each from the one before.
+
+    P(grade k or more | grade k - 1 or more) = 1 - exp(-lambda_k), so the risk never rises from one grade to the next,
+    whatever the rates are. Each rate may be judged by itself on those who reached the grade before.
+
+    Shape: log_rate (..., J, 1), widths_years (1,); result (..., J, 1).
+    Source: Tutz 1991, Stat Med 10:1011-1025 (sequential model), with the complementary log-log link.
+    Example:
+        >>> grade_risks(torch.tensor([[0.7], [0.7]]).log(), torch.tensor([1.0]))
+        tensor([[0.5034],
+                [0.2534]])
+    """
+    return (-torch.expm1(-log_rate.exp() * widths_years)).cumprod(dim=-2)
+
+
+def rates_behind(risk: Tensor, group: GroupGrid) -> Tensor:
+    """Log-rates that give these risks of outcomes known at once: the way back of `group_risks`.
+
+    Shape: (..., J, 1) -> (..., J, 1).
+    Example:
+        >>> grades = GroupGrid("x", ("a", "b"), ("a", "b"), True, (0.0,), (0.0, 1.0), ordered=True)
+        >>> rate = torch.tensor([[-1.0], [0.5]], dtype=torch.float64)
+        >>> bool(torch.allclose(rates_behind(group_risks(rate, grades), grades), rate))
+        True
+    """
+    least = torch.finfo(risk.dtype).tiny
+    if group.ordered:
+        before = torch.cat([torch.ones_like(risk[..., :1, :]), risk[..., :-1, :]], dim=-2)
+        free = (1.0 - risk / before.clamp_min(least)).clamp_min(least)
+        return torch.log((-torch.log(free)).clamp_min(least))
+    total = risk.sum(dim=-2, keepdim=True)
+    rate = -torch.log((1.0 - total).clamp_min(least))
+    return torch.log((risk / total.clamp_min(least) * rate).clamp_min(least))
 
 
 def cumulative_incidence(log_rate: Tensor, widths_years: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ class GroupGrid:
 
     cuts_years: K + 1 rising cuts from 0; every horizon is one of them. Intervals beyond the last horizon only train:
         what happens later tells who is at risk, too. Known at once: (0, 1), horizon 0.
+    ordered: outcomes are grades, lowest first, and the rate of one is that of going on to it from the one before.
     """
 
     name: str
@@ -33,6 +34,17 @@ class GroupGrid:
     known_at_once: bool
     horizons_years: tuple[float, ...]
     cuts_years: tuple[float, ...]
+    ordered: bool = False
+
+    @property
+    def classes(self) -> bool:
+        """Exclusive classes known at once: their rates share one sum."""
+        return self.known_at_once and not self.ordered and len(self.causes) > 1
+
+    def happened(self, cause: NDArray[np.int8], outcome: str) -> NDArray[np.bool_]:
+        """Whether an outcome came true: a grade also does where a higher one was reached. Shape: (N,)."""
+        number = self.causes.index(outcome) + 1
+        return cause >= number if self.ordered else cause == number
 
     @property
     def intervals(self) -> int:
@@ -124,8 +136,20 @@ class Layout:
             found.append((at, group.causes.index(name), group.end_of[group.horizons_years.index(horizon)]))
         return tuple(found)
 
+    @cached_property
+    def ladders(self) -> tuple[tuple[int, ...], ...]:
+        """Of each ordered set, the positions of its grades among the targets, lowest grade first."""
+        return tuple(
+            tuple(self.targets.index((name, group.horizons_years[0])) for name in group.outcomes)
+            for group in self.groups
+            if group.ordered
+        )
+
     def to_json(self) -> dict[str, Any]:
-        return {"groups": [asdict(group) for group in self.groups], "outcomes": list(self.outcomes)}
+        def entry(group: GroupGrid) -> dict[str, Any]:
+            return {key: value for key, value in asdict(group).items() if key != "ordered" or value}
+
+        return {"groups": [entry(group) for group in self.groups], "outcomes": list(self.outcomes)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Layout":
@@ -137,9 +161,23 @@ class Layout:
                 known_at_once=entry["known_at_once"],
                 horizons_years=tuple(entry["horizons_years"]),
                 cuts_years=tuple(entry["cuts_years"]),
+                ordered=bool(entry.get("ordered", False)),
             )
 
         return cls(tuple(group(entry) for entry in data["groups"]), tuple(data["outcomes"]))
+
+
+def never_rising(values: NDArray[np.float64], ladders: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+    """Smallest value of the same or a lower grade, for the grades of ordered sets. Shape: (..., Q) -> (..., Q).
+
+    Example:
+        >>> never_rising(np.array([0.9, 0.2, 0.3]), [(1, 2)]).tolist()
+        [0.9, 0.2, 0.2]
+    """
+    result = values.copy()
+    for ladder in ladders:
+        result[..., list(ladder)] = np.minimum.accumulate(result[..., list(ladder)], axis=-1)
+    return result
 
 
 def running_maximum(values: NDArray[np.float64], targets: Sequence[Target]) -> NDArray[np.float64]:

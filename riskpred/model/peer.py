@@ -6,7 +6,7 @@ network, the bundle keeps it as JSON and arrays.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
@@ -97,6 +97,32 @@ class LogisticPart:
 
 
 @dataclass(frozen=True)
+class SetPart:
+    """Logistic regressions for a set of outcomes known at once: classes (softmax) or grades (one step after another).
+
+    Of classes the odds are against none of them; of grades each column is the odds of going on to a grade from the one
+    before. intercept: (J,).   beta: (P, J).
+    """
+
+    outcomes: tuple[str, ...]
+    ordered: bool
+    intercept: Floats
+    beta: Floats
+
+    def risks(self, matrix: Floats) -> Floats:
+        """Risk of each class, or of each grade or more. Shape: (B, P) -> (B, J)."""
+        score = self.intercept + matrix @ self.beta
+        if self.ordered:
+            return np.asarray(np.cumprod(1.0 / (1.0 + np.exp(-score)), axis=1), dtype=np.float64)
+        most = np.maximum(score.max(axis=1, keepdims=True), 0.0)
+        odds = np.exp(score - most)
+        return np.asarray(odds / (np.exp(-most) + odds.sum(axis=1, keepdims=True)), dtype=np.float64)
+
+
+Part: TypeAlias = CoxPart | LogisticPart | SetPart
+
+
+@dataclass(frozen=True)
 class Peer:
     """Risks of the peer model for every target of the network beside it.
 
@@ -105,7 +131,7 @@ class Peer:
 
     targets: tuple[Target, ...]
     design: PeerDesign
-    parts: tuple[CoxPart | LogisticPart, ...]
+    parts: tuple[Part, ...]
 
     @property
     def name(self) -> str:
@@ -141,6 +167,8 @@ class Peer:
             if isinstance(part, CoxPart):
                 tensors[f"part{i}.baseline"] = torch.from_numpy(part.baseline)
                 entry |= {"horizons_years": list(part.horizons_years), "horizon_end": list(part.horizon_end)}
+            elif isinstance(part, SetPart):
+                entry |= {"set": "ordered" if part.ordered else "classes", "intercept": part.intercept.tolist()}
             else:
                 entry["intercept"] = part.intercept
             parts.append(entry)
@@ -161,7 +189,7 @@ class Peer:
                 {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             )
             designs.append((str(entry["modality"]), design))
-        parts: list[CoxPart | LogisticPart] = []
+        parts: list[Part] = []
         for i, entry in enumerate(description["parts"]):
             beta = tensors[f"part{i}.beta"].numpy()
             if entry["kind"] == COX:
@@ -174,13 +202,16 @@ class Peer:
                         tuple(int(end) for end in entry["horizon_end"]),
                     )
                 )
+            elif "set" in entry:
+                outcomes, intercept = tuple(entry["outcomes"]), np.array(entry["intercept"], np.float64)
+                parts.append(SetPart(outcomes, entry["set"] == "ordered", intercept, beta))
             else:
                 parts.append(LogisticPart(str(entry["outcomes"][0]), float(entry["intercept"]), beta))
         return cls(layout.targets, PeerDesign(tuple(designs)), tuple(parts))
 
 
-def _outcomes(part: CoxPart | LogisticPart) -> Sequence[str]:
-    return part.outcomes if isinstance(part, CoxPart) else (part.outcome,)
+def _outcomes(part: Part) -> Sequence[str]:
+    return (part.outcome,) if isinstance(part, LogisticPart) else part.outcomes
 
 
 def _values(batch: FeatureBatch, modality: str) -> Floats:

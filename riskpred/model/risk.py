@@ -1,6 +1,6 @@
 """The model a bundle holds: all members with the calibration, from a batch of features to risks with intervals."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -16,8 +16,8 @@ from riskpred.model.attention import age_terms, attention
 from riskpred.model.calibration import Calibration, pattern_index
 from riskpred.model.fusion import Fusion
 from riskpred.model.image import ImageEncoder
-from riskpred.model.incidence import cumulative_incidence
-from riskpred.model.layout import Layout, Target, running_maximum
+from riskpred.model.incidence import group_risks
+from riskpred.model.layout import Layout, Target, never_rising, running_maximum
 from riskpred.model.network import Member, Sent, SentOne
 from riskpred.model.paths import evaluator
 from riskpred.model.tensors import ImageTensors, ModalityTensors, TabularTensors, tensors_of
@@ -134,7 +134,7 @@ class RiskModel(nn.Module):
     def risks_from_log_rates(self, log_rates: list[Tensor], pattern: Tensor) -> Tensor:
         """Uncalibrated log-rates of each group, (B, J, K), of rows with that availability, to risks (B, Q)."""
         incidence = [
-            cumulative_incidence(calibration(eta, pattern), torch.from_numpy(group.widths_years))
+            group_risks(calibration(eta, pattern), group)
             for group, calibration, eta in zip(self.layout.groups, self.calibrations, log_rates, strict=True)
         ]
         return torch.stack([incidence[g][:, j, k] for g, j, k in self.layout.where], dim=-1)
@@ -153,7 +153,7 @@ class RiskModel(nn.Module):
 
     def with_interval(self, member: NDArray[np.float64]) -> Prediction:
         """Mean of the members and its widened interval. Shape: member (R, B, Q)."""
-        return with_interval(member, self.targets, self.widening.numpy())
+        return with_interval(member, self.targets, self.widening.numpy(), self.layout.ladders)
 
 
 def _of_member(given: ModalityTensors, r: int) -> ModalityTensors:
@@ -166,13 +166,17 @@ def _of_member(given: ModalityTensors, r: int) -> ModalityTensors:
 
 
 def with_interval(
-    member: NDArray[np.float64], targets: tuple[Target, ...], widening: NDArray[np.float64] | float = 1.0
+    member: NDArray[np.float64],
+    targets: tuple[Target, ...],
+    widening: NDArray[np.float64] | float = 1.0,
+    ladders: Sequence[Sequence[int]] = (),
 ) -> Prediction:
     """Mean of the members, and its 90 % interval from how far they differ.
 
     On the complementary log-log scale: risk +- 1.645 x widening x `jackknife_error`; then the running maximum over
-    horizons.
+    horizons, and of ordered grades the running minimum from the lowest up.
 
+    Args: ladders: positions of the grades of each ordered set (`Layout.ladders`).
     Shape: member (R, B, Q), widening (Q,).
     """
     risk = member.mean(axis=0)
@@ -180,6 +184,7 @@ def with_interval(
     middle = _cloglog(risk)
     low, high = (-np.expm1(-np.exp(middle + sign * Z90 * spread)) for sign in (-1.0, 1.0))
     low, high = (running_maximum(bound, targets) for bound in (np.minimum(low, risk), np.maximum(high, risk)))
+    low, high = never_rising(low, ladders), never_rising(high, ladders)
     return Prediction(risk, np.minimum(low, risk), high, member)
 
 

@@ -43,8 +43,9 @@ class CohortRows:
         eligible: outcome -> (R,) bool.       reason: outcome -> (R,) int8, place in REASONS; 0 where eligible.
         duration_days: risk group -> (R,) float64 from prediction_time to event or end of follow-up; 0 where known at
             once; NaN where cause = -1.
-        cause: risk group -> (R,) int8: 0 censored, j = group.causes[j - 1]; known at once 0 no, 1 yes; -1 = not in the
-            group's risk set (not eligible, or follow-up ends within its blanking window), or unlabelled.
+        cause: risk group -> (R,) int8: 0 censored, j = group.causes[j - 1]; known at once 0 no (of a set: none of
+            them), j = the class, or the highest grade; -1 = not in the group's risk set (not eligible, or follow-up
+            ends within its blanking window), or unlabelled.
         valid_until: (R,) int64, the first later moment at which eligibility may change without new data (an age limit
             passes, an already recorded event becomes visible); STATIC = none.
     """
@@ -244,6 +245,7 @@ def _judged(
         group_of,
         cause_of,
         np.array([group.known_at_once for group in groups], dtype=np.bool_),
+        np.array([group.ordered for group in groups], dtype=np.bool_),
         np.array([len(group.causes) for group in groups], dtype=np.int64),
         np.array([outcome.lookback_days * DAY_US for outcome in outcomes.outcomes.values()], dtype=np.int64),
         np.array([outcome.absent == "no" for outcome in outcomes.outcomes.values()], dtype=np.bool_),

@@ -69,6 +69,7 @@ def judge(
     group_of: NDArray[np.int64],
     cause_of: NDArray[np.int64],
     known_at_once: NDArray[np.bool_],
+    ordered: NDArray[np.bool_],
     causes: NDArray[np.int64],
     lookback: NDArray[np.int64],
     absent_is_no: NDArray[np.bool_],
@@ -88,7 +89,7 @@ def judge(
         needs_value, least, most: (K,) whether an outcome's label needs a number, and which meet its rule.
         needs_text, accepted: (K,), (K, T) whether it needs a text, and which meet its rule.
         group_of, cause_of, lookback, absent_is_no: (K,) of each outcome.
-        known_at_once, causes: (G,) of each risk group; causes counts death, which is the last.
+        known_at_once, ordered, causes: (G,) of each risk group; causes counts death, which is the last.
         subject, prediction_time: (R,).   age_low, age_high: microseconds since birth, inclusive, read if by_age.
 
     Shape: (G, R) int8, (G, R) float64 days, (G, R) int8, (R,), (R,).
@@ -151,7 +152,12 @@ def judge(
                 g = group_of[k]
                 if known_at_once[g]:
                     if t == _STATIC or (day - lookback[k] <= t < day + _DAY):
-                        answer[g] = max(answer[g], 1 if met else 0)
+                        if not met:
+                            answer[g] = max(answer[g], 0)
+                        elif ordered[g] or answer[g] <= 0:
+                            answer[g] = max(answer[g], cause_of[k])  # of grades the highest
+                        else:
+                            answer[g] = min(answer[g], cause_of[k])  # of classes the first in the file
                 elif met:
                     if t <= now:
                         prevalent[g] = True

@@ -124,9 +124,10 @@ def _eligible(outcomes: OutcomesConfig, warehouse: Warehouse, progress: Progress
         part = cohort(chunk, outcomes, warehouse.data_until)
         rows, done = rows + len(part.prediction_time), done + len(chunk)
         for group in outcomes.groups:
-            for number, name in enumerate(group.outcomes, start=1):
+            for name in group.outcomes:
+                came = group.happened(part.cause[group.name], name)
                 found[name]["eligible"] += int(part.eligible[name].sum())
-                found[name]["events"] += int(np.sum(part.eligible[name] & (part.cause[group.name] == number)))
+                found[name]["events"] += int(np.sum(part.eligible[name] & came))
         progress.step("who is eligible", done, warehouse.subject_count)
     return {"rows": rows, "outcomes": found}
 

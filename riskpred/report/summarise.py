@@ -5,7 +5,7 @@ Numbers are those of the tables; nothing is rescaled or rounded here. Moments ar
 
 import re
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 from riskpred.report import record
@@ -50,6 +50,7 @@ def summarise(run: Row, rows: SubjectRows) -> dict[str, Any]:
         "denominator": denominator,
         "flags": sorted({flag for row in rows.risks for flag in row["scope_flags"]}),
         "outcomes": outcomes,
+        "sets": answers(card, outcomes),
         "series": series[:SHOWN_SERIES],
         "series_not_shown": len(series[SHOWN_SERIES:]),
         "images": record.images(rows.evidence, rows.explanations),
@@ -65,6 +66,40 @@ def summarise(run: Row, rows: SubjectRows) -> dict[str, Any]:
         "evaluation": evaluation(card, shown, sex, age_years),
         "model": card,
     }
+
+
+def answers(card: dict[str, Any], outcomes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sets of outcomes known at once as one answer each: {name, ordered, parts}, parts as {outcome, display, share}.
+
+    The first part, whose outcome is None, is none of them (of grades: below the first); of grades a part is that grade
+    and no higher one, so its share is a difference of two risks. A set of which a risk is missing is left out.
+    """
+    defined = card.get("outcome_definitions")
+    named = defined.get("outcomes") if isinstance(defined, dict) else None
+    members: dict[tuple[str, bool], list[dict[str, Any]]] = {}
+    whole: dict[tuple[str, bool], int] = {}
+    shown = {one["outcome"]: one for one in outcomes}
+    for outcome, entry in (named if isinstance(named, dict) else {}).items():
+        if not isinstance(entry, dict) or not entry.get("known_at_once"):
+            continue
+        ordered, name = bool(entry.get("ordered_set")), entry.get("ordered_set") or entry.get("competing_set")
+        if isinstance(name, str) and name:
+            whole[name, ordered] = whole.get((name, ordered), 0) + 1
+            if outcome in shown:
+                members.setdefault((name, ordered), []).append(shown[outcome])
+    found = []
+    for (name, ordered), together in members.items():
+        risks = [one["horizons"][-1]["risk"] for one in together]
+        if len(together) < max(2, whole[name, ordered]):
+            continue
+        shares = [a - b for a, b in pairwise([1.0, *risks, 0.0])] if ordered else [1.0 - sum(risks), *risks]
+        labels: list[dict[str, Any]] = [{"outcome": None, "display": None}, *together]
+        parts = [
+            {"outcome": one["outcome"], "display": one["display"], "share": max(0.0, share)}
+            for one, share in zip(labels, shares, strict=True)
+        ]
+        found.append({"name": name, "ordered": ordered, "parts": parts})
+    return found
 
 
 def _person(rows: SubjectRows) -> tuple[str | None, float | None]:

@@ -562,3 +562,46 @@ def test_a_rule_on_texts(records, moment):
     outcomes = study(outcomes={"cancer": {"display": "Cancer", "rule": {"codes": ["BIOPSY"], "values": ["malignant"]}}})
     rows = cohort(chunk, outcomes, moment(DATA_UNTIL))
     assert table_of(rows, chunk, outcomes) == ["1 | cancer | 60 | cancer", "2 | cancer | 1827 | censored"]
+
+
+SETS = {
+    "entry_codes": ["ENTER"],
+    "prediction_times": {"days_after_entry": [0]},
+    "grades": {"dr": {"codes": ["GRADE"], "levels": {1: "Mild or more", 2: "Moderate or more", 4: "Proliferative"}}},
+    "classes": {"kind": {"codes": ["KIND"], "values": {"cyst": "Cyst", "cancer": "Cancer"}}},
+}
+
+SETS_CASES = {
+    "a grade is also every lower one; a class is one of its set, any other text none of them": (
+        """
+        1 | 2020-01-01 | ENTER
+        1 | 2020-01-01 | GRADE | 0
+        1 | 2020-01-01 | KIND | "normal"
+        2 | 2020-01-01 | ENTER
+        2 | 2020-01-01 | GRADE | 3
+        2 | 2020-01-01 | KIND | "cancer"
+        3 | 2020-01-01 | ENTER
+        3 | 2020-01-01 | GRADE | 4
+        """,
+        {1: (0, 0), 2: (2, 2), 3: (3, -1)},
+    ),
+    "of several grades on the day the highest counts, of several classes the first in the file": (
+        """
+        1 | 2020-01-01 | ENTER
+        1 | 2020-01-01 | GRADE | 4
+        1 | 2020-01-01 12:00 | GRADE | 1
+        1 | 2020-01-01 10:00 | KIND | "cancer"
+        1 | 2020-01-01 11:00 | KIND | "cyst"
+        """,
+        {1: (3, 1)},
+    ),
+}
+
+
+@pytest.mark.parametrize(("events", "wanted"), SETS_CASES.values(), ids=list(SETS_CASES))
+def test_sets_known_at_once(events: str, wanted: dict[int, tuple[int, int]], records) -> None:
+    outcomes = parse(OutcomesConfig, SETS, "outcomes.yaml")
+    chunk = records(events)
+    rows = cohort(chunk, outcomes, 2_000_000_000_000_000)
+    found = zip(rows.cause["dr"].tolist(), rows.cause["kind"].tolist(), strict=True)
+    assert dict(zip(chunk.subject_id[rows.subject].tolist(), found, strict=True)) == wanted

@@ -5,7 +5,7 @@ are formatted here, and nothing refers to anything outside. Colours are classes 
 says with colour alone what it does not also say with form, position or text.
 """
 
-from riskpred.report.draw.bars import signed_bar, step_bar, whole_bar
+from riskpred.report.draw.bars import signed_bar, stacked_bar, step_bar, whole_bar
 from riskpred.report.draw.findings import found
 from riskpred.report.draw.picture import outlined, place
 from riskpred.report.draw.risk import curve, history, people, range_bar, risk_scale
@@ -22,6 +22,7 @@ __all__ = [
     "risk_scale",
     "series",
     "signed_bar",
+    "stacked_bar",
     "step_bar",
     "whole_bar",
 ]

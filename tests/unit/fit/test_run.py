@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -259,3 +260,110 @@ def test_the_loss_of_a_value_that_leaves_its_window_is_kept(
     else:
         assert kept["without_input"] == 0
         assert moved["largest"] > 1, "of a risk that was high by five measurements"
+
+
+SET_OUTCOMES = """
+entry_codes: [ENTRY]
+prediction_times: {days_after_entry: [0]}
+grades:
+  dr: {codes: [GRADE], levels: {1: Mild or more, 2: Moderate or more, 3: Severe or more}}
+classes:
+  kind: {codes: [KIND], values: {cyst: Cyst, cancer: Cancer}}
+outcomes:
+  pain: {display: Pain, rule: {codes: [PAIN], at_least: 1}, known_at_once: true}
+"""
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A study of grades, classes and one label beside them, and 500 people whose laboratory values tell."""
+    folder = tmp_path_factory.mktemp("clinic")
+    study = folder / "clinic"
+    study.mkdir()
+    for name, text in (("outcomes", SET_OUTCOMES), ("features", FEATURES), ("network", NETWORK)):
+        (study / f"{name}.yaml").write_text(text)
+    rng, day = np.random.default_rng(3), datetime(2010, 1, 1)
+    events: list[tuple[object, ...]] = []
+    for subject in range(1, 501):
+        a, b = rng.normal(size=2)
+        events.append((subject, day, "ENTRY", None, None, None))
+        events.append(
+            (subject, day - timedelta(days=int(rng.uniform(40, 80) * 365.25)), "MEDS_BIRTH", None, None, None)
+        )
+        events.append((subject, day, "LAB//A", float(a), None, "mmol/L"))
+        events.append((subject, day, "LAB//B", float(b), None, "mmol/L"))
+        grade = int(np.clip(np.searchsorted([0.0, 0.6, 1.2], a + 0.4 * rng.normal()), 0, 3))
+        events.append((subject, day, "GRADE", float(grade), None, None))
+        odds = np.exp([0.0, -0.3 + 1.5 * a, -0.6 - 1.5 * a])
+        events.append(
+            (subject, day, "KIND", None, str(rng.choice(["none", "cyst", "cancer"], p=odds / odds.sum())), None)
+        )
+        events.append((subject, day, "PAIN", float(rng.random() < 0.3), None, None))
+    path = folder / "w.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        for table in ("events", "images", "subject_splits"):
+            connection.execute(table_schema("warehouse", table).ddl())
+        schema = table_schema("warehouse", "events").arrow()
+        columns = zip(*events, strict=True)
+        connection.register("e", pa.table([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema))
+        connection.execute("INSERT INTO events SELECT * FROM e")
+        connection.execute(
+            "INSERT INTO subject_splits SELECT s, CASE WHEN s % 4 = 0 THEN 'held_out' ELSE 'train' END "
+            "FROM range(1, 501) AS r(s)"
+        )
+    fit(str(study), path, folder / "bundle")
+    return path, folder / "bundle"
+
+
+def test_grades_and_classes_are_fitted_judged_scored_and_explained(
+    clinic: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warehouse, bundle = clinic
+    scores, page = tmp_path / "s.duckdb", tmp_path / "e.html"
+    capsys.readouterr()
+    judged = ["evaluate", str(bundle), str(warehouse), "--into", str(page), "--faithfulness", "0", "--json"]
+    assert main(judged) == 0
+    metrics = json.loads(capsys.readouterr().out)["metrics"]
+    kappa, accuracy = (
+        next(r for r in metrics if (r["model"], r["outcome"], r["metric"]) == ("riskpred", outcome, metric))
+        for outcome, metric in (("dr", "quadratic_kappa"), ("kind", "accuracy"))
+    )
+    assert kappa["low"] < kappa["value"] < kappa["high"]
+    assert kappa["value"] > 0.5
+    assert accuracy["value"] > 0.45, "the largest class has 37 %"
+    assert "Who was called what" in page.read_text()
+    asked = ["--as-of", "2010-01-01", "--explain", "20", "--force"]
+    assert main(["score", str(warehouse), "--model", str(bundle), "--into", str(scores), *asked]) == 0
+    with duckdb.connect(str(scores), read_only=True) as connection:
+        rows = connection.sql("SELECT subject_id, outcome, risk, risk_low, risk_high, reference_risk FROM risk_scores")
+        found = rows.pl()
+        gaps = connection.sql(
+            "SELECT max(abs(r.risk * 100 - r.reference_risk * 100 - e.total)) FROM risk_scores r JOIN "
+            "(SELECT subject_id, outcome, sum(contribution) AS total FROM explanations WHERE level = 'modality' "
+            "GROUP BY ALL) e USING (subject_id, outcome)"
+        ).fetchall()
+    assert gaps[0][0] < 0.001
+    wide = {
+        column: found.pivot("outcome", index="subject_id", values=column).sort("subject_id")
+        for column in ("risk", "risk_low", "risk_high")
+    }
+    for one in wide.values():
+        grades = one.select("dr_1", "dr_2", "dr_3").to_numpy()
+        assert (np.diff(grades, axis=1) <= 1e-9).all()
+    assert float(wide["risk"].select("kind_cyst", "kind_cancer").to_numpy().sum(axis=1).max()) <= 1.0
+    told = load_bundle(bundle)
+    assert told.model.layout.ladders
+    assert {part.outcomes for part in told.peer.parts if hasattr(part, "ordered")} == {
+        ("dr_1", "dr_2", "dr_3"),
+        ("kind_cyst", "kind_cancer"),
+    }
+    assert main(["report", str(scores), "--into", str(tmp_path / "pages"), "--top", "2"]) == 0
+    pages = [
+        text for path in (tmp_path / "pages").rglob("*.html") if 'data-test-set="dr"' in (text := path.read_text())
+    ]
+    assert len(pages) == 2
+    for text in pages:
+        for name, parts in (("dr", 4), ("kind", 3)):
+            shares = re.findall(rf'<data value="([^"]+)" data-test-share="{name}[|]', text)
+            assert len(shares) == parts
+            assert sum(map(float, shares)) == pytest.approx(1.0, abs=1e-6)

@@ -11,7 +11,7 @@ import pytest
 
 from riskpred.report.read import Scores
 from riskpred.report.reasons import SHOWN_GROUPS
-from riskpred.report.summarise import summarise
+from riskpred.report.summarise import answers, summarise
 
 RUN = "run-of-21-november"
 
@@ -136,3 +136,30 @@ def test_a_carried_risk_keeps_its_own_date(tmp_path: Path, write_scores: Callabl
         )
     one = next(one for one in _all(path)[910000]["outcomes"] if one["outcome"] == "cancer")
     assert (one["carried"], one["prediction_time"]) == (True, "2026-10-01T00:00:00Z")
+
+
+def test_a_set_known_at_once_is_one_answer_whose_parts_add_up() -> None:
+    def defined(name: str, **more: str) -> dict[str, object]:
+        return {"display": name, "known_at_once": True, **more}
+
+    card = {
+        "outcome_definitions": {
+            "outcomes": {
+                "g1": defined("One", ordered_set="g"),
+                "g2": defined("Two", ordered_set="g"),
+                "a": defined("A", competing_set="c"),
+                "b": defined("B", competing_set="c"),
+                "gone": defined("Gone", ordered_set="h"),
+                "left": defined("Left", ordered_set="h"),
+                "heart": {"display": "Heart", "competing_set": "t"},
+            }
+        }
+    }
+    risks = {"g1": 0.7, "g2": 0.2, "a": 0.5, "b": 0.3, "left": 0.1, "heart": 0.2}
+    outcomes = [{"outcome": name, "display": name, "horizons": [{"risk": risk}]} for name, risk in risks.items()]
+    grades, classes = answers(card, outcomes)
+    assert (grades["name"], grades["ordered"]) == ("g", True)
+    assert [part["share"] for part in grades["parts"]] == pytest.approx([0.3, 0.5, 0.2])
+    assert [part["outcome"] for part in classes["parts"]] == [None, "a", "b"]
+    assert [part["share"] for part in classes["parts"]] == pytest.approx([0.2, 0.5, 0.3])
+    assert answers({"outcome_definitions": "odd"}, outcomes) == []
