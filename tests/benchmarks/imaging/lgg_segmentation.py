@@ -38,7 +38,7 @@ STAGE: dict[str, Any] = {
     "labels": {1: "tumour"},
     "network": {"widths": [16, 32, 64, 128, 192]},
     "training": {
-        "steps": 3600,
+        "steps": 2600,
         "batch_size": 16,
         "learning_rate": 2e-3,
         "average": 0.998,
