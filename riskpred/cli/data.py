@@ -82,14 +82,29 @@ def check(
     image_root: Annotated[
         Path | None, typer.Option(help="Folder that image paths are relative to.", metavar="DIR")
     ] = None,
+    images: Annotated[
+        bool, typer.Option("--images", help="Write a page of images before and after every preparation step.")
+    ] = False,
+    into: Annotated[
+        Path, typer.Option(help="With --images: the page to write, or a folder for it.", metavar="FILE.html")
+    ] = Path("images.html"),
+    sample: Annotated[int, typer.Option(help="With --images: so many of each type, always the same ones.")] = 6,
+    names: Annotated[
+        bool, typer.Option("--names", help="With --images: subject_id and file name stand under each image.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say what is in a warehouse, what is wrong with it, and what a study's model would miss.
+
+    With --images: a page of what the study's preparation (else that of each image type) makes of some images instead.
 
     Exit code 0 whatever it finds, as long as the file can be read.
 
     Example: riskpred check nafld.duckdb --study nafld
     """
+    if images:
+        _check_images(warehouse, study, image_root, into, sample, names, as_json)
+        return
     from riskpred.cli.progress import Shown
     from riskpred.config.study import load_model_config
     from riskpred.config.words import without_words
@@ -108,6 +123,44 @@ def check(
     typer.echo(_check_text(found))
     if missed is not None:
         typer.echo(_missed_text(missed))
+
+
+def _check_images(
+    warehouse: Path, study: str | None, image_root: Path | None, into: Path, sample: int, names: bool, as_json: bool
+) -> None:
+    from riskpred.cli.progress import Shown
+    from riskpred.config.study import load_model_config
+    from riskpred.errors import UsageError
+    from riskpred.evaluate.in_place import in_its_place, refuse_place
+    from riskpred.imaging.contact_sheet import contact_sheet, page, readings
+    from riskpred.records.warehouse import Warehouse
+
+    if sample < 1:
+        raise UsageError(f"--sample {sample}: no such number of images.", wanted="1 or more", do="correct it")
+    into = into / "images.html" if into.is_dir() else into
+    refuse_place(into, "--into", ".html")
+    config = None if study is None else load_model_config(study)
+    with Shown() as progress, Warehouse.open(warehouse, image_root) as opened:
+        sheet = contact_sheet(opened, readings(config, opened), sample, names, progress)
+        with in_its_place(into, "--into") as beside:
+            beside.write_text(page(sheet), encoding="utf-8")
+    sections = sheet["sections"]
+    counts = [
+        {"reading": one["title"], "images": one["count"], "tried": one["tried"], "shown": len(one["images"])}
+        | {"problems": {reason: times for reason, _, times in one["problems"]}}
+        for one in sections
+    ]
+    if as_json:
+        typer.echo(json.dumps({"page": str(into), "readings": counts}))
+        return
+    rows = [
+        [one["reading"], one["images"], one["tried"], one["shown"], sum(one["problems"].values())] for one in counts
+    ]
+    typer.echo("\n".join(_aligned(("reading", "images", "tried", "shown", "not usable"), rows)))
+    reasons = [[one["title"], reason, wanted, times] for one in sections for reason, wanted, times in one["problems"]]
+    if reasons:
+        typer.echo("\n".join(["", *_aligned(("reading", "reason", "wanted", "images"), reasons)]))
+    typer.echo(f"\n{into}" if rows else f"{into}: no images that anything asks for")
 
 
 def _ingest_table(summary: "IngestSummary") -> str:

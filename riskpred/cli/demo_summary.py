@@ -76,7 +76,7 @@ def as_text(summary: dict[str, Any]) -> str:
     """The summary for a terminal of 120 columns."""
     facts, night = summary["facts"], summary["night"]
     pairs = " + ".join(f"{night[f'{status}_pairs']:,} {status}" for status in ("scored", "carried", "rejected"))
-    parts = [f"{facts[part]:,} {part}" for part in facts if part not in ("facts", "accounted")]
+    parts = [f"{n:,} {part}" for part, n in facts.items() if part not in ("facts", "accounted", "annotations")]
     lines = [
         f"A simulated hospital of {summary['subjects']:,} people (seed {summary['seed']}) in {summary['folder']}",
         "",
@@ -124,7 +124,7 @@ def as_text(summary: dict[str, Any]) -> str:
 
 
 def _facts(warehouse: Path) -> dict[str, Any]:
-    parts = ("events", "images", "rejects", "missing", "repeats", "ignored")
+    parts = ("events", "images", "rejects", "missing", "repeats", "ignored", "annotations")
     sums = ", ".join(f"sum({part})::BIGINT AS {part}" for part in ("facts", *parts))
     answer = _ask(warehouse, f"SELECT {sums} FROM ingests")
     found: dict[str, Any] = dict(zip(answer["columns"], answer["rows"][0], strict=True))

@@ -87,8 +87,10 @@ def evaluate(
     """
     from riskpred.cli.progress import Shown
     from riskpred.evaluate.against import measured, refuse_unreadable, with_others
+    from riskpred.evaluate.findings import findings_text, findings_view
     from riskpred.evaluate.gather import gather
     from riskpred.evaluate.in_place import refuse_place
+    from riskpred.evaluate.marked import split_findings
     from riskpred.evaluate.page import page, write_page
     from riskpred.evaluate.predictions import refuse_other_table, write_predictions
     from riskpred.evaluate.reasons import SAMPLED, check_reasons, reason_metrics, sampled
@@ -121,6 +123,7 @@ def evaluate(
                 site = compare_site(model, evaluated, opened, seed, progress)
                 site["recalibration"] = trial(model, evaluated, opened, seed, progress)
             asked = SAMPLED if faithfulness is None else faithfulness
+            shown = split_findings(model, opened, gathered, progress)
             batch = sampled(model, opened, gathered, asked, seed) if asked else None
         if truth is not None:
             evaluated = with_truth(evaluated, truth)
@@ -138,16 +141,20 @@ def evaluate(
     typer.echo(record(model, gathered, rows, here, seed), err=True)
     if predictions is not None:
         write_predictions(evaluated, predictions)
-    extra: dict[str, Any] = ({"site": view(site)} if site else {}) | ({"reasons": reasons} if reasons else {})
+    titled = "Findings against what people marked"
+    extra: dict[str, Any] = {"findings": findings_view(shown, titled)} if shown else {}
+    extra |= ({"site": view(site)} if site else {}) | ({"reasons": reasons} if reasons else {})
     if into is not None:
         write_page(page(judged, rows, extra=extra), into)
     if as_json:
         done: dict[str, Any] = {"metrics": [*rows, *told]} | ({"site": site} if site else {})
         if reasons:
             done["reasons"] = {key: reasons[key] for key in ("rows", "seconds", "rejected", "lacking")}
+        done |= {"findings": shown} if shown else {}
         done |= {"notes": evaluated.notes, "left_out": evaluated.left_out} if against else {}
         typer.echo(json.dumps(done, ensure_ascii=False, allow_nan=False))
         return
     above, below = text_of(extra["site"]) if site else ("", "")
-    parts = (above, text_table(summarise(judged, rows)), reasons_text(reasons) if reasons else "", below)
+    said = findings_text(shown, titled) if shown else ""
+    parts = (above, text_table(summarise(judged, rows)), said, reasons_text(reasons) if reasons else "", below)
     typer.echo("\n\n".join(part for part in parts if part))

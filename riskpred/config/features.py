@@ -7,13 +7,16 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from riskpred.config.imaging import Channels, Recipe, Step, Volume
 from riskpred.config.model import Strict
 
-Aggregate = Literal["last", "age_days", "count", "mean", "slope", "min", "max", "ever", "first_age_days", "span_days"]
+Aggregate = Literal[
+    "last", "age_days", "count", "mean", "slope", "min", "max", "ever", "first_age_days", "span_days", "change"
+]
 """Over the events of one code in the window (prediction_time - window, prediction_time]:
 
 last: latest value (static values count as oldest)      age_days: days since the latest event
 count: number of events                                 mean, min, max: of the values
 slope: least squares, per year, of 2 or more dated      ever: 1 if any event, else 0 (never missing)
 first_age_days: days since the first event              span_days: first to latest event
+change: latest value less the one before it, at an earlier time (2 or more)
 """
 
 

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import Field, TypeAdapter, model_validator
 
@@ -35,7 +35,8 @@ def _ascending(block: _Given, *numbers: float) -> _Given:
 
 
 Foreground = Literal["all", "body"]
-"""all: every pixel.   body: the largest connected bright part, by Otsu's threshold, holes filled."""
+"""all: every pixel.   body: the largest connected part brighter than air (the lower of Otsu's
+two thresholds), holes filled."""
 
 
 class _Step(Strict):
@@ -75,8 +76,8 @@ class BiasField(_Step):
     """
 
     step: Literal["bias_field"]
-    order: int = Field(4, ge=1, le=8, description="order of the polynomial along each axis")
-    iterations: int = Field(30, ge=1, le=200, description="at most")
+    order: int = Field(3, ge=1, le=8, description="degree of the polynomial; fitted degree after degree")
+    iterations: int = Field(100, ge=1, le=500, description="at most, for each degree")
 
 
 class Zscore(_Step):
@@ -233,7 +234,9 @@ class CropBody(_Step):
     """Cuts to the largest connected foreground: no table, no letters, no empty margin."""
 
     step: Literal["crop_body"]
-    above: float | None = Field(None, description="foreground is above this (HU in CT: -500); null = Otsu's threshold")
+    above: float | None = Field(
+        None, description="foreground is above this (HU in CT: -500); null = Otsu's, the lower of two"
+    )
     margin_mm: float = Field(0.0, ge=0, description="kept around it; pixels where the spacing is unknown")
     blank: bool = Field(False, description="what lies outside the foreground becomes the picture's least value")
 
@@ -420,6 +423,29 @@ class Recipe:
             data["volume"],
             data["slices"],
         )
+
+
+class ReadsImages(Protocol):
+    """What an image modality and a segmentation stage have in common: `image_types`, and a recipe in parts."""
+
+    @property
+    def image_types(self) -> tuple[str, ...]: ...
+    @property
+    def channels(self) -> Channels: ...
+    @property
+    def steps(self) -> tuple[Step, ...] | None: ...
+    @property
+    def size(self) -> int | tuple[int, ...] | None: ...
+    @property
+    def volume(self) -> Volume: ...
+    @property
+    def slices(self) -> int: ...
+
+
+def recipe_for(reader: ReadsImages, image_type: str | None) -> Recipe:
+    """How an image of this type is prepared for a reader; without `steps`, those of the type. Raises: ValueError."""
+    steps = default_steps(image_type) if reader.steps is None else reader.steps
+    return Recipe.of(reader.channels, steps, reader.size, reader.volume, reader.slices)
 
 
 def steps_to_json(steps: tuple[Step, ...]) -> list[dict[str, Any]]:

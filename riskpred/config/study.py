@@ -1,16 +1,19 @@
-"""A study: a folder of YAML (ingest, outcomes, features, network, words); packaged, or the user's own."""
+"""A study: a folder of YAML (ingest, outcomes, features, network, words, imaging); packaged, or the user's own."""
 
+import re
 from pathlib import Path
 
 from pydantic import Field
 
 from riskpred.config.features import FeaturesConfig
 from riskpred.config.files import shipped
+from riskpred.config.findings import finding_codes, is_finding
 from riskpred.config.guideline import GuidelineConfig
 from riskpred.config.ingest import IngestConfig
 from riskpred.config.model import Strict, load
 from riskpred.config.network import NetworkConfig
 from riskpred.config.outcomes import OutcomesConfig
+from riskpred.config.segmentation import ImagingConfig
 from riskpred.config.words import StudyWords, load_study_words
 from riskpred.errors import ConfigError
 
@@ -26,7 +29,7 @@ class About(Strict):
 
 
 class ModelConfig(Strict):
-    """What fit needs of a study, and what a bundle keeps: outcomes, features, network, words, guideline equations."""
+    """What fit needs of a study, and what a bundle keeps of its YAML."""
 
     name: str
     outcomes: OutcomesConfig
@@ -34,6 +37,7 @@ class ModelConfig(Strict):
     network: NetworkConfig
     words: StudyWords = StudyWords()
     guideline: GuidelineConfig | None = None
+    imaging: ImagingConfig = ImagingConfig()
 
 
 def study_folder(study: str) -> Path:
@@ -73,13 +77,14 @@ def load_cautions(study: str) -> tuple[str, ...]:
 
 
 def load_model_config(study: str) -> ModelConfig:
-    """A study's outcomes.yaml, features.yaml and, where present, network, words and guideline.yaml, checked together.
+    """A study's outcomes and features.yaml and, where there, network, words, guideline, imaging.yaml; checked together.
 
     Raises: ConfigError: a label code of an outcome known at once used as a feature; an encoder without a modality;
-        a guideline equation for an outcome that the study has not.
+        a guideline equation for an outcome that the study has not; a feature of findings that imaging.yaml does not
+        make.
     """
     folder = study_folder(study)
-    network, guideline = folder / "network.yaml", folder / "guideline.yaml"
+    network, guideline, imaging = (folder / f"{name}.yaml" for name in ("network", "guideline", "imaging"))
     outcomes = load(OutcomesConfig, folder / "outcomes.yaml")
     features = load(FeaturesConfig, folder / "features.yaml")
     config = ModelConfig(
@@ -89,9 +94,11 @@ def load_model_config(study: str) -> ModelConfig:
         words=load_study_words(folder, features, outcomes),
         network=load(NetworkConfig, network) if network.is_file() else NetworkConfig(),
         guideline=load(GuidelineConfig, guideline) if guideline.is_file() else None,
+        imaging=load(ImagingConfig, imaging) if imaging.is_file() else ImagingConfig(),
     )
     _refuse_unknown_outcomes(config, guideline)
     _refuse_label_codes_as_features(config, folder)
+    _refuse_findings_that_nothing_makes(config, folder)
     orphans = sorted(
         name
         for name, encoder in config.network.encoders.items()
@@ -110,6 +117,40 @@ def load_model_config(study: str) -> ModelConfig:
 def code_matches(code: str, patterns: tuple[str, ...]) -> bool:
     """Whether a code is listed, or starts with a listed prefix that ends in *."""
     return any(code == p or (p.endswith("*") and code.startswith(p[:-1])) for p in patterns)
+
+
+def _refuse_findings_that_nothing_makes(config: ModelConfig, folder: Path) -> None:
+    """A feature FINDING//... that no stage of imaging.yaml makes would be missing for everyone, without a word."""
+    stages = config.imaging.segmentation
+    if not stages:
+        return  # such codes may be events that somebody recorded
+    both = sorted(set(stages) & set(config.features.modalities))
+    if both or not all(re.fullmatch(r"[A-Za-z0-9_]+", name) for name in stages):
+        raise ConfigError(
+            f"{folder / 'imaging.yaml'}: names of stages: {', '.join(both or stages)}.",
+            wanted="letters, digits and _, and no name of a modality of features.yaml",
+            do="rename the stages",
+        )
+    made = finding_codes(label for stage in stages.values() for label in stage.names)
+    for name, spec in config.features.modalities.items():
+        if spec.kind == "image":
+            continue
+        blocks = (
+            [(spec.codes, False, spec.required)]
+            if spec.kind == "series"
+            else [(block.codes, block.category, block.required) for block in spec.features]
+        )
+        for codes, category, required in blocks:
+            mine = [code for code in codes if is_finding(code)]
+            unmade = [code for code in mine if not any(code_matches(one, (code,)) for one in made)]
+            mixed = [code for code in mine if code.endswith("*")]
+            if unmade or mixed or (mine and (category or required)):
+                raise ConfigError(
+                    f"{folder / 'features.yaml'}: modalities.{name}: findings that cannot be read so: "
+                    f"{', '.join(unmade or mixed or mine)}.",
+                    wanted=f"codes among {', '.join(made)}; each by itself, neither a category nor required",
+                    do="correct the codes, or the labels of imaging.yaml",
+                )
 
 
 def _refuse_unknown_outcomes(config: ModelConfig, path: Path) -> None:

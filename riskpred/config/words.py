@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from riskpred.config.features import FeaturesConfig, ImageModality, SeriesModality
 from riskpred.config.files import shipped
+from riskpred.config.findings import is_finding
 from riskpred.config.model import Strict, load
 from riskpred.config.outcomes import OutcomesConfig
 from riskpred.errors import ConfigError
@@ -156,8 +157,8 @@ def feature_codes(features: FeaturesConfig) -> tuple[str, ...]:
 
 
 def without_words(features: FeaturesConfig, words: StudyWords) -> tuple[str, ...]:
-    """Codes of a study that reports have to make a name for."""
-    return tuple(code for code in feature_codes(features) if code not in words.codes)
+    """Codes of a study that reports have to make a name for; findings of images have one in every report."""
+    return tuple(code for code in feature_codes(features) if code not in words.codes and not is_finding(code))
 
 
 def _displays(features: FeaturesConfig) -> dict[str, str | None]:

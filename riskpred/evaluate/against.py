@@ -122,7 +122,7 @@ def _bundle_risks(
             at = np.array([place.get(key, -1) for key in keys], dtype=np.int64)
             rows, at = rows_at(rows, np.flatnonzero(at >= 0)), at[at >= 0]
             if len(rows):
-                batch = build(chunk, rows, other.plan, warehouse.image_root)
+                batch = build(replace(chunk, finder=other.finder), rows, other.plan, warehouse.image_root)
                 usable = np.flatnonzero(batch.usable)
                 if len(usable):
                     risk = other.model.predict(take(batch, usable)).risk

@@ -118,6 +118,7 @@ def gather(
     """
     progress = progress or Silent()
     check_fits(bundle.plan, warehouse)
+    warehouse.finder = bundle.finder
     chosen = split or choose_split(bundle, warehouse)
     if chosen in (OUT_OF_FOLD, CROSS_VALIDATION):
         found = _kept(bundle, chosen)

@@ -118,6 +118,7 @@ def summarise(evaluated: Evaluated, rows: Sequence[Metric], extra: Mapping[str, 
         "definitions": [list(entry) for entry in DEFINITIONS],
         "site": None,
         "reasons": None,
+        "findings": None,
         **(extra or {}),
     }
 

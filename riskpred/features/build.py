@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from riskpred.features.batch import USED, FeatureBatch, ImageInput, InputReject, Receipt, SeriesInput, TabularInput
+from riskpred.features.findings import FindingSource, reads_findings, refuse_missing, with_findings
 from riskpred.features.image import ImageSource, image
 from riskpred.features.plan import FeaturePlan, SeriesPlan, TabularPlan
 from riskpred.features.series import series
@@ -35,6 +36,11 @@ def build(
     present: dict[str, NDArray[np.bool_]] = {}
     receipts: dict[str, Receipt] = {}
     rejects: list[InputReject] = []
+    if reads_findings(plan):
+        if isinstance(chunk.finder, FindingSource):
+            found = with_findings(chunk, rows.subject, rows.prediction_time, plan, image_root)
+            chunk, rejects = found.chunk, list(found.rejects)
+        refuse_missing(plan, chunk)
     for name, modality in plan.modalities.items():
         if isinstance(modality, TabularPlan):
             inputs[name], receipts[name] = tabular(chunk, rows, modality)

@@ -39,10 +39,13 @@ def next_change(chunk: SubjectChunk, rows: CohortRows, plan: FeaturePlan) -> NDA
 
 def valid_until(chunk: SubjectChunk, rows: CohortRows, plan: FeaturePlan) -> NDArray[np.int64]:
     """The earlier of next_change and of the cohort's own valid_until. Shape: (R,), STATIC = never."""
-    features = next_change(chunk, rows, plan)
-    both = np.minimum(features, rows.valid_until)
-    none = (features == STATIC) | (rows.valid_until == STATIC)
-    return np.where(none, np.maximum(features, rows.valid_until), both)
+    return earlier(next_change(chunk, rows, plan), rows.valid_until)
+
+
+def earlier(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The earlier of two moments of each row, STATIC = never. Shape: (R,)."""
+    none = (one == STATIC) | (other == STATIC)
+    return np.where(none, np.maximum(one, other), np.minimum(one, other))
 
 
 def _image_moments(chunk: SubjectChunk, subject: int, plan: ImagePlan, now: int) -> list[int]:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from riskpred.config.features import FeaturesConfig, ImageModality, SeriesModality, TabularFeature, TabularModality
+from riskpred.config.findings import finding_unit, is_finding
 from riskpred.config.imaging import default_steps
 from riskpred.errors import ConfigError, InputError
 from riskpred.features.fits import refuse_absent
@@ -154,6 +155,8 @@ def _column_unit(code: str, aggregate: str, warehouse: Warehouse) -> str | None:
 
 def _unit(pattern: str, warehouse: Warehouse) -> str | None:
     """The one unit of the values of a code, or of all codes of a prefix. Raises: InputError, when there are several."""
+    if is_finding(pattern) and not _codes(pattern, warehouse):
+        return finding_unit(pattern)
     units = {unit for code in _codes(pattern, warehouse) for unit in warehouse.code_units.get(code, ())}
     if len(units) > 1:
         raise InputError(

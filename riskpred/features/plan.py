@@ -10,7 +10,7 @@ from typing import Any
 from riskpred.config.imaging import Channels, Recipe, Step, Volume, steps_from_json, steps_to_json
 from riskpred.errors import BundleError
 
-VALUE_AGGREGATES = frozenset({"last", "mean", "slope", "min", "max"})
+VALUE_AGGREGATES = frozenset({"last", "mean", "slope", "min", "max", "change"})
 """Aggregates that read values, and so have their unit; the others only count events or measure time."""
 
 BUILTIN = "builtin"

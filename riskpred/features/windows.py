@@ -14,7 +14,7 @@ from riskpred.records.cohort import YEAR_DAYS
 from riskpred.records.compiled import compiled
 
 AGGREGATES = (
-    *("last", "age_days", "count", "mean", "slope", "min", "max", "ever", "first_age_days", "span_days"),
+    *("last", "age_days", "count", "mean", "slope", "min", "max", "ever", "first_age_days", "span_days", "change"),
     "age_years",
 )
 """Number of each aggregate in the loop is its place here; age_years is the built-in, over MEDS_BIRTH."""
@@ -25,7 +25,9 @@ NO_CATEGORY, UNKNOWN_CATEGORY = -1, -2
 _STATIC = np.int64(STATIC)
 _DAY = float(DAY_US)
 _YEAR = float(DAY_US) * YEAR_DAYS
-(_LAST, _AGE_DAYS, _COUNT, _MEAN, _SLOPE, _MIN, _MAX, _EVER, _FIRST_AGE, _SPAN, _AGE_YEARS) = range(len(AGGREGATES))
+(_LAST, _AGE_DAYS, _COUNT, _MEAN, _SLOPE, _MIN, _MAX, _EVER, _FIRST_AGE, _SPAN, _CHANGE, _AGE_YEARS) = range(
+    len(AGGREGATES)
+)
 assert set(AGGREGATES) == {*get_args(Aggregate), "age_years"}, "the loop knows every aggregate of features.yaml"
 
 
@@ -77,6 +79,7 @@ def aggregate_rows(
     measured = np.zeros(n_slots, dtype=np.int64)  # events with a value
     last = np.zeros(n_slots)
     last_time = np.zeros(n_slots, dtype=np.int64)
+    before = np.zeros(n_slots)  # the latest value of an earlier time than the last, NaN = none
     total = np.zeros(n_slots)
     low = np.zeros(n_slots)
     high = np.zeros(n_slots)
@@ -125,6 +128,10 @@ def aggregate_rows(
                     continue
                 # From here on the event has a value; an unknown category takes the last one's place, as missing.
                 measured[z] += 1
+                if measured[z] == 1:
+                    before[z] = np.nan
+                elif t > last_time[z]:
+                    before[z] = last[z]
                 last[z], last_time[z] = value, t
                 if y >= 0:
                     continue
@@ -180,6 +187,8 @@ def aggregate_rows(
                     value = low[z]
                 elif what == _MAX:
                     value = high[z]
+                elif what == _CHANGE:
+                    value = last[z] - before[z]
                 if not np.isnan(value):
                     values[r, f], times[r, f] = value, last_time[z]
     return values, times, used, latest

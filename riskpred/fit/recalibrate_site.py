@@ -105,6 +105,7 @@ def recalibrate(
         )
     with Warehouse.open(warehouse) as source:
         check_fits(old.plan, source)
+        source.finder = old.finder
         subjects, site = training_subjects(source), source.site
         seen = int(old.seen_in_training(site, subjects).sum())
         if seen:

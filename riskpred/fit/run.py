@@ -16,10 +16,12 @@ from riskpred import __version__
 from riskpred.config.card import load_card_texts
 from riskpred.config.network import CrossValidation
 from riskpred.config.study import ModelConfig, load_cautions, load_model_config
+from riskpred.evaluate.marked import CARD_KEY as SEGMENTATION
 from riskpred.evaluate.populations import population_of
 from riskpred.features.plan import FeaturePlan
 from riskpred.fit.ageing import card_entry, month_later, moved_by_month, newest_rows
-from riskpred.fit.data import Rows, counts, stratified_folds, training_rows
+from riskpred.fit.data import Rows, counts, stratified_folds, training_rows, training_subjects
+from riskpred.fit.findings import FittedStages, fit_stages
 from riskpred.fit.grid import learn_layout
 from riskpred.fit.members import Fitted, fit_members, training_data
 from riskpred.fit.peer import fit_peer
@@ -68,6 +70,8 @@ def fit(study: str, warehouse: Path, into: Path, seed: int = 1, progress: Progre
     config, cautions = load_model_config(study), load_cautions(study)
     texts = load_card_texts(study).model_dump()
     with Warehouse.open(warehouse) as source:
+        found = fit_segmentations(config, source, seed, progress)
+        source.finder = None if found is None else found.source
         plan, rows = training_rows(config, source, progress)
         site = source.site
         chosen = newest_rows(rows.subject_id, rows.batch.prediction_time, seed)
@@ -78,11 +82,20 @@ def fit(study: str, warehouse: Path, into: Path, seed: int = 1, progress: Progre
     with _repeatable():
         contents = _fit(config, plan, layout, rows, site, seed, progress)
         aged = card_entry(contents.model.targets, moved_by_month(contents.model, rows, chosen, later))
-    said = {"cautions": list(cautions), "texts": texts, "period": period, THIRTY_DAYS: aged}
-    contents = replace(contents, card={**contents.card, **said})
+    segmented = {} if found is None else {SEGMENTATION: found.card}
+    said = {"cautions": list(cautions), "texts": texts, "period": period, THIRTY_DAYS: aged, **segmented}
+    contents = replace(contents, card={**contents.card, **said}, segmenters={} if found is None else found.segmenters)
     write_bundle(into, contents)
     progress.step("write bundle", 1, 1)
     return load_bundle(into)
+
+
+def fit_segmentations(config: ModelConfig, source: Warehouse, seed: int, progress: Progress) -> FittedStages | None:
+    """The study's stages of segmentation, on the images of train and tuning; None where it has none."""
+    if not config.imaging.segmentation:
+        return None
+    with _repeatable():
+        return fit_stages(config.imaging, source, training_subjects(source), seed, progress)
 
 
 def _period(prediction_time: NDArray[np.int64], data_until: int) -> dict[str, Any]:

@@ -32,6 +32,24 @@ def otsu(values: NDArray[np.float32]) -> float:
     return float(centres[int(np.argmax(between))])
 
 
+def lower_otsu(values: NDArray[np.float32]) -> float:
+    """The lower of the two thresholds that part values into three groups as different as can be.
+
+    Between air and everything else: of two groups, dark tissue often goes to the air's.
+    Source: Liao, Chen & Chung 2001, J Inf Sci Eng 17:713-727.
+    """
+    counts, edges = np.histogram(values, bins=_BINS)
+    centres = (edges[:-1] + edges[1:]) / 2
+    weight = np.concatenate([[0.0], np.cumsum(counts)])
+    moment = np.concatenate([[0.0], np.cumsum(counts * centres)])
+    # spread[a, b]: what the group of bins a to b - 1 gives to the variance between groups.
+    inside = weight[None, :] - weight[:, None]
+    spread = np.where(inside > 0, (moment[None, :] - moment[:, None]) ** 2 / np.maximum(inside, 1), 0.0)
+    first, second = np.triu_indices(_BINS - 1, 1)
+    total = spread[0, first + 1] + spread[first + 1, second + 1] + spread[second + 1, _BINS]
+    return float(centres[first[int(np.argmax(total))]])
+
+
 def coarse(grey: NDArray[np.float32]) -> tuple[NDArray[np.float32], tuple[int, int, int]]:
     """A picture (Z, H, W) averaged down for finding shapes, and how many pixels are behind one, along each axis."""
     limit = _COARSE_2D if grey.shape[0] == 1 else _COARSE_3D
@@ -64,12 +82,12 @@ def largest_parts(mask: Mask, count: int = 1, share: float = 0.0) -> Mask:
 
 
 def body(grey: NDArray[np.float32], above: float | None = None) -> Mask:
-    """The largest connected part above a threshold (None: Otsu's), its holes filled slice by slice; (Z, H, W).
+    """The largest connected part above a threshold (None: `lower_otsu`), its holes filled slice by slice; (Z, H, W).
 
     Thin bridges, a table's edge or a wire, are cut first. A picture without any such part is all body.
     """
     small, factors = coarse(grey)
-    mask = small > (otsu(small) if above is None else above)
+    mask = small > (lower_otsu(small) if above is None else above)
     cross = _cross(small.shape)
     opened = ndimage.binary_opening(mask, cross)
     # Grown by one pixel again, so that corners and edges which the cut took come back.

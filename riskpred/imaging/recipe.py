@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from riskpred.config.imaging import Recipe, Step
 from riskpred.errors import ConfigError
@@ -160,14 +159,7 @@ def _sized(now: Staged, recipe: Recipe) -> tuple[Staged, tuple[int, int, int]]:
         return now.resampled(shape, scale / 2 - 0.5, scale), shape
     height, width = fitted((rows, columns), recipe.size)
     scale = np.array([1.0, rows / height, columns / width])
-    array = _resized(now.array, height, width)
-    moved = replace(
-        now.grid,
-        offset=now.grid.offset + now.grid.scale * (scale / 2 - 0.5) * np.array([0.0, 1.0, 1.0]),
-        scale=now.grid.scale * scale,
-        spacing_mm=now.grid.spacing_mm * scale,
-    )
-    return replace(now, array=array, grid=moved), (slices, height, width)
+    return now.resampled((slices, height, width), scale / 2 - 0.5, scale), (slices, height, width)
 
 
 def _fitted_volume(
@@ -183,19 +175,6 @@ def _fitted_volume(
     voxel = (extent / np.array(frame)).max()
     wanted = np.clip(np.round(extent / voxel), 1, frame).astype(int).tolist()
     return wanted[0], wanted[1], wanted[2]
-
-
-def _resized(array: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Slice by slice as `prepare` resizes a picture, so that both ways give the same pixels."""
-    _, _, rows, columns = array.shape
-    if (rows, columns) == (height, width):
-        return array
-    how = Image.Resampling.BOX if height <= rows and width <= columns else Image.Resampling.BILINEAR
-    found = np.empty((*array.shape[:2], height, width), dtype=np.float32)
-    for place in np.ndindex(array.shape[:2]):
-        picture = Image.fromarray(np.ascontiguousarray(array[place]))
-        found[place] = np.asarray(picture.resize((width, height), how))
-    return found
 
 
 def _clipped(now: Staged) -> NDArray[np.float32]:

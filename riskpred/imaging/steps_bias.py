@@ -16,7 +16,7 @@ _WIDTH: Final = 0.15
 """Full width at half maximum, in log units, of the blur that the field is taken to have put on the histogram."""
 
 _WIENER: Final = 0.01
-_STILL: Final = 1e-3
+_STILL: Final = 2e-4
 """Iterations end once the field changes less than this, relative, in its SD over the foreground."""
 
 _MOST_VOXELS: Final = 40_000
@@ -51,17 +51,21 @@ def _fitted_field(
     log = np.log(channel[tuple(where.T)].astype(np.float64))
     along = [legendre.legvander(_places(size)[where[:, axis]], orders[axis]) for axis, size in enumerate(channel.shape)]
     terms = [powers for powers in product(*(range(order + 1) for order in orders)) if sum(powers) <= step.order]
+    terms.sort(key=sum)
     design = np.stack([along[0][:, a] * along[1][:, b] * along[2][:, c] for a, b, c in terms], axis=1)
     # Orthonormal columns: a fit is then two products, and no ill-conditioned system is solved again and again.
     basis, upper = np.linalg.qr(design)
     field = np.zeros(len(log))
-    for _ in range(step.iterations):
-        new = field + basis @ (basis.T @ (log - field - _sharpened(log - field)))
-        new -= new.mean()
-        ratio = np.exp(new - field)
-        field = new
-        if ratio.std() / ratio.mean() < _STILL:
-            break
+    for degree in range(1, step.order + 1):
+        # The coarse shape first: all terms at once may settle on a sharp histogram that is not the true one.
+        level = basis[:, : sum(sum(powers) <= degree for powers in terms)]
+        for _ in range(step.iterations):
+            new = field + level @ (level.T @ (log - field - _sharpened(log - field)))
+            new -= new.mean()
+            ratio = np.exp(new - field)
+            field = new
+            if ratio.std() / ratio.mean() < _STILL:
+                break
     solved = np.linalg.solve(upper, basis.T @ field)
     coefficients = np.zeros([order + 1 for order in orders])
     for powers, value in zip(terms, solved, strict=True):

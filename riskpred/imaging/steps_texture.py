@@ -54,18 +54,22 @@ def noise_sd(plane: NDArray[np.float32]) -> float:
 
 
 def clahe(now: Staged, step: Clahe) -> Staged:
-    """See `config.imaging.Clahe`."""
+    """See `config.imaging.Clahe`. Of three channels of a colour the brightness (V of HSV) is equalised, hue stays."""
     equalise = _skimage("exposure").equalize_adapthist
     array = np.zeros_like(now.array)
     flat = 0
     kernel = [max(1, size // step.tiles) for size in now.array.shape[2:]]
-    for place in np.ndindex(now.array.shape[:2]):
-        plane = now.array[place]
+    places = [(part, z) for part in now.parts() for z in range(now.array.shape[1])]
+    for part, z in places:
+        plane = np.moveaxis(now.array[part, z], 0, -1)
         low, high = float(plane.min()), float(plane.max())
-        if high > low:
-            array[place] = equalise((plane - low) / (high - low), kernel_size=kernel, clip_limit=step.limit)
-        flat += not high > low
-    if flat == array.shape[0] * array.shape[1]:
+        if not high > low:
+            flat += 1
+            continue
+        scaled = (plane - low) / (high - low)
+        done = equalise(scaled if scaled.shape[-1] == 3 else scaled[..., 0], kernel_size=kernel, clip_limit=step.limit)
+        array[part, z] = np.moveaxis(done, -1, 0) if done.ndim == 3 else done
+    if flat == len(places):
         raise ImageProblem("no_contrast", "pixels that differ from one another")
     return now.with_values(array, scaled=True)
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +18,9 @@ from torch import Tensor
 
 from riskpred.config.study import ModelConfig
 from riskpred.errors import BundleError
+from riskpred.features.look import Finder
 from riskpred.features.plan import FeaturePlan
+from riskpred.imaging.segment import SETTINGS, WEIGHTS, Segmenter
 from riskpred.model.layout import Layout
 from riskpred.model.likeness_loop import ranks
 from riskpred.model.manifest import MANIFEST, dump_json, new_folder, seal, sha256, verify
@@ -39,7 +43,10 @@ FILES: Final = frozenset(
     [f"{part}.json" for part in ("config", "plan", "layout", "card", "calibration", "peer", "ranges")]
     + [f"{part}.safetensors" for part in ("weights", "reference", "predictions", "subjects", "peer", "scope")]
 )
-"""Every file of a bundle, beside manifest.json."""
+"""Every file of a bundle, beside manifest.json and those of its stages of segmentation."""
+
+OF_A_STAGE: Final = re.compile(r"segmenter-[A-Za-z0-9_]+\.(safetensors|json)")
+"""Names of the files of a stage."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,7 @@ class Contents:
     profiles: where explanations start, of each group by sex and age band.
     counts: rows, subjects and events in training, as in manifest.json.
     ranges: between which values measurements lay in training.
+    segmenters: of each stage of the config's imaging.
     """
 
     name: str
@@ -68,6 +76,7 @@ class Contents:
     trained_on: NDArray[np.int64]
     scope: Scope
     ranges: Ranges = field(default_factory=Ranges, kw_only=True)
+    segmenters: Mapping[str, Segmenter] = field(default_factory=dict, kw_only=True)
 
     @property
     def reference(self) -> Sent:
@@ -92,6 +101,11 @@ class Bundle(Contents):
             np.sort(self.out_of_fold.risk[per_group[group], q])
             for q, (group, _, _) in enumerate(self.model.layout.where)
         ]
+
+    @cached_property
+    def finder(self) -> Finder | None:
+        """Who finds what images show, and remembers it; None where the study has no segmentation."""
+        return Finder(self.config.imaging, self.segmenters) if self.segmenters else None
 
     @cached_property
     def _evaluators(self) -> dict[str, Evaluator]:
@@ -174,6 +188,8 @@ def write_bundle(target: Path, contents: Contents) -> None:
         tensors, description = contents.peer.state()
         save_file(_whole(tensors), folder / "peer.safetensors")
         dump_json(folder / "peer.json", description)
+        for name, segmenter in contents.segmenters.items():
+            _write_segmenter(folder, name, segmenter)
         about = {"name": contents.name, "version": contents.version, "created_at": contents.created_at}
         seal(folder, {**about, "seed": contents.seed, "counts": contents.counts, "riskpred_version": _release()})
 
@@ -183,8 +199,15 @@ def load_bundle(path: Path) -> Bundle:
 
     Raises: BundleError: not there; a changed, missing or added file (named); another format or other schemas.
     """
-    manifest = verify(path, FILES)
+    manifest = verify(path, FILES, OF_A_STAGE)
     config = ModelConfig.model_validate_json(_text(path, "config.json"))
+    wanted = {name for stage in config.imaging.segmentation for name in _stage_files(stage)}
+    if lacking := sorted(wanted ^ (set(manifest["files"]) - FILES)):
+        raise BundleError(
+            f"{path / lacking[0]}: the bundle's stages of segmentation and their files differ.",
+            wanted=f"{len(wanted)} files of {len(config.imaging.segmentation)} stages",
+            do="copy the bundle again, or fit again",
+        )
     plan = FeaturePlan.from_json(json.loads(_text(path, "plan.json")))
     layout = Layout.from_json(json.loads(_text(path, "layout.json")))
     model = RiskModel(config.network, plan, layout)
@@ -218,7 +241,27 @@ def load_bundle(path: Path) -> Bundle:
         trained_on=seen["trained_on"].numpy(),
         scope=Scope.from_state(load_file(path / "scope.safetensors")),
         ranges=Ranges.from_json(json.loads(_text(path, "ranges.json"))),
+        segmenters={name: _read_segmenter(path, name) for name in config.imaging.segmentation},
     )
+
+
+def _stage_files(stage: str) -> tuple[str, str]:
+    return f"segmenter-{stage}.safetensors", f"segmenter-{stage}.json"
+
+
+def _write_segmenter(folder: Path, stage: str, segmenter: Segmenter) -> None:
+    with tempfile.TemporaryDirectory(dir=folder) as apart:
+        segmenter.save(Path(apart))
+        for written, name in zip((WEIGHTS, SETTINGS), _stage_files(stage), strict=True):
+            (Path(apart) / written).rename(folder / name)
+
+
+def _read_segmenter(folder: Path, stage: str) -> Segmenter:
+    """The segmenter of a stage: its two files, by the names that it gives them, in a folder of their own."""
+    with tempfile.TemporaryDirectory() as apart:
+        for written, name in zip((WEIGHTS, SETTINGS), _stage_files(stage), strict=True):
+            (Path(apart) / written).symlink_to((folder / name).absolute())
+        return Segmenter.load(Path(apart))
 
 
 def _text(path: Path, name: str) -> str:

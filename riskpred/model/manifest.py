@@ -128,17 +128,18 @@ def manifest_digest(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(_rendered(rest).encode()).hexdigest()
 
 
-def verify(folder: Path, required: Set[str]) -> dict[str, Any]:
+def verify(folder: Path, required: Set[str], further: re.Pattern[str] | None = None) -> dict[str, Any]:
     """The manifest, once it and every file have the bytes that were written, and exactly the required files are there.
 
     An evaluation.json may lie beside them: it names the bundle, not the bundle it.
 
     Args:
         required: names of a bundle's files, without manifest.json.
+        further: names that may stand there as well; those that manifest.json lists must.
 
     Raises: BundleError: no bundle there, format or schema version of another release, a file missing, changed or added.
     """
-    manifest = _read_manifest(folder, required)
+    manifest = _read_manifest(folder, required, further)
     for name, wanted in sorted(manifest["files"].items()):
         got = sha256(folder / name)
         if got != wanted:
@@ -181,7 +182,7 @@ def _changed(path: Path, wanted: str, got: str) -> BundleError:
     )
 
 
-def _read_manifest(folder: Path, required: Set[str]) -> dict[str, Any]:
+def _read_manifest(folder: Path, required: Set[str], further: re.Pattern[str] | None) -> dict[str, Any]:
     """manifest.json as `seal` wrote it, with an entry for each required file. Raises: BundleError."""
     if not (folder / MANIFEST).is_file():
         raise BundleError(
@@ -201,7 +202,8 @@ def _read_manifest(folder: Path, required: Set[str]) -> dict[str, Any]:
             f"{folder}: format of another release.", wanted=f"format {FORMAT}", got=f"format {format_}", do="fit again"
         )
     # Before the digest: a dropped entry is better named than "manifest.json has changed".
-    _same_files(folder, required, listed)
+    more = {name for name in listed if further is not None and further.fullmatch(name)}
+    _same_files(folder, required | more, listed)
     wanted = manifest.get(DIGEST)
     if wanted != got:
         stated = f"SHA-256 {wanted[:12]}..." if isinstance(wanted, str) else "a SHA-256"

@@ -40,6 +40,7 @@ class SubjectChunk:
         text: (E,) int32, index into `texts`, -1 = null.
         images: per subject, sorted by (time, image_id).
         unit: (E,) int32, index into `unit_texts`, -1 = null; None where the maker of the chunk knows only `units`.
+        finder: who looks at the images for what they show (features.findings.FindingSource); None = nobody, or done.
     Events of a subject are sorted by (time, code, numeric_value, text_value, unit), STATIC first.
     `codes` is the same tuple for every chunk of one warehouse; `texts` belongs to the chunk. `units` gives each code's
     unit where it has a single one, else None.
@@ -57,6 +58,7 @@ class SubjectChunk:
     images: tuple[tuple[ImageRow, ...], ...]
     unit: NDArray[np.int32] | None = None
     unit_texts: tuple[str, ...] = ()
+    finder: object | None = None
 
     def __len__(self) -> int:
         return len(self.subject_id)

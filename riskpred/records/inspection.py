@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from riskpred.config.features import FeaturesConfig
+from riskpred.config.findings import is_finding
 from riskpred.config.outcomes import OutcomesConfig
 from riskpred.config.study import ModelConfig, code_matches
 from riskpred.progress import Progress, Silent
@@ -111,7 +112,8 @@ def _feature_codes(features: FeaturesConfig) -> tuple[list[str], list[str]]:
             for block in spec.features:
                 codes = ["MEDS_BIRTH"] if block.builtin == "age_years" else list(block.codes)
                 (required if block.required else optional).extend(codes)
-    return required, [code for code in optional if code not in required]
+    # What is found in images stands in no event: whether there are such images is told by type.
+    return required, [code for code in optional if code not in required and not is_finding(code)]
 
 
 def _eligible(outcomes: OutcomesConfig, warehouse: Warehouse, progress: Progress) -> dict[str, Any]:

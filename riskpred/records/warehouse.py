@@ -72,6 +72,8 @@ class Warehouse:
             connection, self._tables["events"], ALL_EVENTS if ALL_EVENTS in self._tables else "events"
         )
         self._images = ImageTable(connection, self._tables["images"], self.image_root)
+        self.finder: object | None = None
+        """Who looks at the images of every chunk (features.findings.FindingSource); None = nobody."""
         self._spill = tempfile.TemporaryDirectory(prefix="riskpred-")  # last: from here on close() removes it
         self._limit_memory()
 
@@ -355,6 +357,7 @@ class Warehouse:
             images=tuple(of_subject.get(subject, ()) for subject in ids.tolist()) if images else ((),) * len(ids),
             unit=rows.unit[pick],
             unit_texts=self._unit_texts,
+            finder=self.finder,
         )
 
     @cached_property

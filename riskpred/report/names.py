@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from riskpred.report.language import text
+from riskpred.report.lesion_words import LesionWords
 from riskpred.report.wordbook import WordBook
 from riskpred.report.words import Words
 
@@ -24,6 +25,7 @@ _AGGREGATES = {
     "ever": text("ever"),
     "first_age_days": text("days since the first"),
     "span_days": text("days from first to latest"),
+    "change": text("change since the one before"),
 }
 _FEATURE = re.compile(
     r"(?P<code>.+?):(?P<aggregate>" + "|".join(_AGGREGATES) + r")(?::(?P<window>[0-9]{1,6}d?|all|null|None))?",
@@ -136,9 +138,15 @@ _FLAGS_SHORT = {
     "too_few_inputs": text("Too few inputs"),
 }
 _SEXES = {"male": text("male"), "female": text("female")}
-_UNITS = {"years": text("years"), "days": text("days"), "events": text("events")}
+_UNITS = {
+    "years": text("years"),
+    "days": text("days"),
+    "events": text("events"),
+    "lesions": text("lesions"),
+    "pixels": text("pixels"),
+}
 _A_YEAR = " per year"  # of a slope (config/features.py)
-_ONE_UNIT = {"years": text("year"), "days": text("day"), "events": text("event")}
+_ONE_UNIT = {"years": text("year"), "days": text("day"), "events": text("event"), "lesions": text("lesion")}
 OUTCOMES = (
     text("Cardiovascular disease"),
     text("Cancer"),
@@ -162,7 +170,7 @@ _AGED = re.compile(
 _WHO = {"women": text("women"), "men": text("men"), "people": text("people")}
 
 
-class Names:
+class Names(LesionWords):
     """Names in one language, for the people of one run.
 
     Args: words: of the language.   card: the run's model card.
@@ -176,7 +184,7 @@ class Names:
 
     def code(self, code: str) -> str:
         """`LAB//HDL` -> "HDL cholesterol", `GENDER//*` -> "Sex", `LOINC//2093-3` -> "LOINC 2093-3"."""
-        known = self._known(code)
+        known = self._known(code) or self.finding(code)
         if known:
             return known
         parts = [part for part in code.split("//") if part not in ("", "*")]

@@ -24,6 +24,7 @@ TABLES = (
     "input_receipts",
     "explanations",
     "evidence",
+    "findings",
     "missing_impact",
     "changes",
     "rejects",
@@ -56,6 +57,7 @@ class SubjectRows:
     risks: list[Row] = field(default_factory=list)
     explanations: list[Row] = field(default_factory=list)
     evidence: list[Row] = field(default_factory=list)
+    findings: list[Row] = field(default_factory=list)
     receipts: list[Row] = field(default_factory=list)
     eligibility: list[Row] = field(default_factory=list)
     missing_impact: list[Row] = field(default_factory=list)
@@ -137,6 +139,7 @@ class Scores:
             ("risk_scores", "risks", "subject_id, outcome, horizon_years"),
             ("explanations", "explanations", "subject_id, outcome, horizon_years, level, rank, modality, feature"),
             ("evidence", "evidence", "subject_id, kind, name, time NULLS FIRST, value"),
+            ("findings", "findings", "subject_id, image_id, lesion"),
             ("missing_impact", "missing_impact", "subject_id, outcome, horizon_years, rank, modality, feature"),
             ("changes", "changes", "subject_id, outcome, horizon_years, scenario, step"),
             ("input_receipts", "receipts", "subject_id, modality"),

@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from riskpred.report import record
+from riskpred.report.findings import findings
 from riskpred.report.names import AGE, feature_code, is_sex, sex_of
 from riskpred.report.read import Row, SubjectRows, card_of, finite, utc
 from riskpred.report.reasons import changes, missing, reasons
@@ -52,6 +53,7 @@ def summarise(run: Row, rows: SubjectRows) -> dict[str, Any]:
         "series": series[:SHOWN_SERIES],
         "series_not_shown": len(series[SHOWN_SERIES:]),
         "images": record.images(rows.evidence, rows.explanations),
+        "findings": findings(rows.findings, rows.evidence),
         "guideline": [one for one in equations if one["outcome"] not in shown],
         "inputs": [_receipt(row) for row in rows.receipts],
         "refused": [{key: row[key] for key in ("source", "reason", "field", "wanted")} for row in rows.rejects],

@@ -32,6 +32,10 @@ _STILL_STANDS: Final = """
         AND t.subject_id NOT IN (
             SELECT subject_id FROM input_receipts WHERE run_id = $run AND status = 'rejected'
         )
+        AND (NOT $images OR t.subject_id NOT IN (
+            SELECT subject_id FROM rejects WHERE run_id = $run AND source = 'images' AND field = 'path'
+                AND reason <> 'incomplete_row' AND subject_id IS NOT NULL
+        ))
     ORDER BY t.subject_id
 """
 
@@ -53,7 +57,12 @@ class Standing:
 
 
 def standing(
-    scores: Path, night: Night, subject_id: NDArray[np.int64], digest: pa.Array, rescore: bool = False
+    scores: Path,
+    night: Night,
+    subject_id: NDArray[np.int64],
+    digest: pa.Array,
+    rescore: bool = False,
+    every_image: bool = False,
 ) -> Standing:
     """Who of tonight's subjects need not be computed.
 
@@ -63,6 +72,7 @@ def standing(
     Args:
         subject_id, digest: of everyone in the warehouse, `Warehouse.subject_digests`.
         rescore: carry nobody.
+        every_image: of whoever had an image that could not be read, too: findings are of all images, not the latest.
 
     Raises: OutputError, when `scores` is there and is no scores file.
     """
@@ -78,7 +88,8 @@ def standing(
         connection.register("tonight", pa.table({"subject_id": subject_id, "digest": digest}))
         found = (
             connection.sql(
-                _STILL_STANDS, params={"run": run_id, "as_of": iso(night.as_of), "no_input": NO_USABLE_INPUT}
+                _STILL_STANDS,
+                params={"run": run_id, "as_of": iso(night.as_of), "no_input": NO_USABLE_INPUT, "images": every_image},
             )
             .to_arrow_table()
             .column(0)

@@ -1,15 +1,16 @@
 """One chunk of subjects, judged: who is eligible, what was computed for whom, and what became of each pair."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from riskpred.features.batch import NO_USABLE_INPUT, FeatureBatch
+from riskpred.features.batch import NO_USABLE_INPUT, FeatureBatch, InputReject
 from riskpred.features.build import build
-from riskpred.features.change import valid_until
+from riskpred.features.change import earlier, valid_until
+from riskpred.features.findings import FindingSource, LookedAt, next_image, with_findings
 from riskpred.features.image import ImageSource
 from riskpred.model.scope import FLAGS
 from riskpred.records.chunk import STATIC, SubjectChunk
@@ -42,7 +43,8 @@ class Judged:
     Shape:
         subject_id, prediction_time, valid_until: (S,); digest: S texts.
         status, reason: (S, O) int8, places in PAIR_STATUSES and PAIR_REASONS.
-        chunk: what they were judged by; cohort: the B rows of it, None where B = 0.
+        looked: images of the B subjects in which a segmentation looked for lesions.
+        chunk: what they were judged by, with findings of the B subjects; cohort: its B rows, None where B = 0.
         rows: (B,) place in the chunk; batch: B rows; assessed: None where B = 0; scored: (B, Q) risks to write.
         scope_flags: (B, Q, flags) which of `scope.FLAGS` hold.
         top_score: (B,) highest percentile at the longest horizons, NaN where nothing is scored.
@@ -64,6 +66,7 @@ class Judged:
     top_target: NDArray[np.int64]
     chunk: SubjectChunk
     cohort: CohortRows | None
+    looked: tuple[LookedAt, ...] = ()
 
 
 def judge_chunk(
@@ -76,10 +79,11 @@ def judge_chunk(
     numeric_path: str,
     batch_size: int = BATCH_SIZE,
     images: Mapping[str, ImageSource] | None = None,
+    findings: FindingSource | None = None,
 ) -> Judged:
     """Cohort, features and risks of one chunk at `as_of`; `latest_valid` bounds valid_until (UTC microseconds,
     of everyone or of each subject). `numeric_path`: of the encoders. `images`: who encodes images as they are read, on
-    that path; None = they come as pixels."""
+    that path; None = they come as pixels. `findings`: who finds what images show; None = the bundle's own finder."""
     outcomes = bundle.config.outcomes
     names = list(outcomes.outcomes)
     with watch("cohort"):
@@ -92,14 +96,25 @@ def judge_chunk(
     change = rows.valid_until.copy()
     targets = bundle.model.targets
     batch, assessed, eligible_rows = None, None, None
+    looked: tuple[LookedAt, ...] = ()
     scored = np.zeros((len(some), len(targets)), dtype=bool)
     scope_flags = np.zeros((*scored.shape, len(FLAGS)), dtype=bool)
     top_score, top_target = np.full(len(some), np.nan), np.zeros(len(some), dtype=np.int64)
     if len(some):
+        eligible_rows = rows_at(rows, some)
+        unread: tuple[InputReject, ...] = ()
+        if (finder := findings or bundle.finder) is not None:
+            with watch("findings"):
+                moments = eligible_rows.subject, eligible_rows.prediction_time
+                next_one = next_image(chunk, *moments, finder.config)
+                found = with_findings(replace(chunk, finder=finder), *moments, bundle.plan, warehouse.image_root)
+                chunk, looked, unread = found.chunk, found.images, found.rejects
         with watch("features"):
-            eligible_rows = rows_at(rows, some)
             batch = build(chunk, eligible_rows, bundle.plan, warehouse.image_root, images)
             change[some] = valid_until(chunk, eligible_rows, bundle.plan)
+            if finder is not None:
+                batch = replace(batch, rejects=tuple(dict.fromkeys((*batch.rejects, *unread))))
+                change[some] = earlier(change[some], next_one)
         with watch("model"):
             assessed = assess(bundle, batch, batch_size, numeric_path)
             ages = ages_years(chunk, eligible_rows)
@@ -133,4 +148,5 @@ def judge_chunk(
         top_target=top_target,
         chunk=chunk,
         cohort=eligible_rows,
+        looked=looked,
     )

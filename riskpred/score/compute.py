@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from riskpred.explain.findings import finding_evidence
 from riskpred.explain.subjects import explain_batch
 from riskpred.features.image import ImageSource
 from riskpred.features.plan import FeaturePlan, ImagePlan
@@ -25,6 +26,7 @@ from riskpred.score.beside import beside_reasons
 from riskpred.score.chunk import EXPLAINED_AT_ONCE, Judged, judge_chunk
 from riskpred.score.content import COLUMNS, Content, content_of
 from riskpred.score.drift import feature_bin_rows
+from riskpred.score.findings import NightFindings, StageFindings, finding_rows
 from riskpred.score.parts import PartWriter
 from riskpred.score.plan import Night, latest_valid, now_us
 from riskpred.score.pseudonyms import pseudonyms
@@ -44,6 +46,9 @@ _WORTH_SHARING = 8192
 """Subjects from which on it pays to start processes."""
 
 _TOGETHER = 4
+
+LOOKED_AT_ONCE = 64
+"""Subjects in whose images lesions are looked for before Ctrl-C is heard again."""
 
 RISKS, REASONS = "risks", "reasons"
 """Kinds of part: every row but feature reasons; feature reasons and evidence of the top subjects."""
@@ -94,7 +99,8 @@ class Common:
 class Maker:
     """Makes parts with one bundle and one open warehouse.
 
-    Args: images: by modality, who encodes its images as they are read; None = the model, from pixels.
+    Args: images: by modality, who encodes its images as they are read; None = the model, from pixels. By stage of the
+        bundle's segmentation, who finds what images show; without any the bundle's own finder, which keeps nothing.
     """
 
     def __init__(
@@ -102,12 +108,18 @@ class Maker:
         bundle: "Bundle",
         source: Warehouse,
         common: Common,
-        images: Mapping[str, ImageSource] | None = None,
+        images: Mapping[str, ImageSource | StageFindings] | None = None,
     ) -> None:
-        self._bundle, self._source, self._common, self._images = bundle, source, common, images
+        self._bundle, self._source, self._common = bundle, source, common
+        given = images or {}
+        self._images = {name: one for name, one in given.items() if not isinstance(one, StageFindings)} or None
+        stages = {name: one for name, one in given.items() if isinstance(one, StageFindings)}
+        self._findings = NightFindings(bundle.config.imaging, stages) if stages else bundle.finder
         # Images that are encoded as they are read leave no pixels to hold.
-        held = bundle.plan if not images else FeaturePlan({})
+        held = bundle.plan if not self._images else FeaturePlan({})
         self._chunk_size = affordable(held, common.chunk_size)
+        if self._findings is not None:
+            self._chunk_size = min(self._chunk_size, LOOKED_AT_ONCE)
         self._batch_size = affordable(held, common.batch_size)
         self._drift = drift_reference_of(bundle)
 
@@ -152,6 +164,8 @@ class Maker:
             with watch("rows"):
                 part.append("explanations", told.explanations)
                 part.append("evidence", told.evidence)
+                if self._findings is not None:
+                    part.append("evidence", finding_evidence(judged.looked, self._findings, self._source.image_root))
                 for table, told_beside in beside_reasons(self._bundle, judged):
                     part.append(table, told_beside)
             flagged, without = flagged + told.flagged, without + told.without
@@ -170,7 +184,16 @@ class Maker:
             # Reasons are told of pixels, in fp32, whatever path the night took; what that moved is a row of its own.
             images, path = (self._images, self._common.night.numeric_path) if task.kind == RISKS else (None, FP32)
             yield judge_chunk(
-                self._bundle, self._source, chunk, task.moment, until, watch, path, self._batch_size, images
+                self._bundle,
+                self._source,
+                chunk,
+                task.moment,
+                until,
+                watch,
+                path,
+                self._batch_size,
+                images,
+                self._findings,
             )
 
     def _rows(self, judged: Judged) -> Iterator[tuple[str, pa.Table]]:
@@ -207,6 +230,7 @@ class Maker:
         )
         yield "input_receipts", receipt_rows(batch)
         yield "rejects", reject_rows(night, batch.rejects)
+        yield "findings", finding_rows(judged.looked)
         yield "feature_bins", feature_bin_rows(batch, self._drift)
 
 

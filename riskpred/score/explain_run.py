@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from riskpred.config.night import NightConfig
 from riskpred.errors import BundleError, InputError
+from riskpred.explain.findings import finding_evidence
 from riskpred.explain.subjects import explain_batch
 from riskpred.features.fits import check_fits
 from riskpred.model.bundle import load_bundle
@@ -124,7 +125,7 @@ def _remove_reasons(store: Store, run_id: str, subjects: NDArray[np.int64]) -> N
     """Delete what is about to be written anew."""
     for table, kind in (
         ("explanations", "level <> 'modality'"),
-        ("evidence", "kind IN ('series', 'image', 'guideline')"),
+        ("evidence", "kind IN ('series', 'image', 'finding', 'guideline')"),
         ("missing_impact", "true"),
         ("changes", "true"),
     ):
@@ -163,6 +164,9 @@ def _add_reasons(
             )
         store.append_reasons("explanations", told.explanations, published.run_id)
         store.append_reasons("evidence", told.evidence, published.run_id)
+        if bundle.finder is not None:
+            drawn = finding_evidence(judged.looked, bundle.finder, source.image_root)
+            store.append_reasons("evidence", drawn, published.run_id)
         for table, told_beside in beside_reasons(bundle, judged):
             store.append_reasons(table, told_beside, published.run_id)
         rows, flagged, done = rows + told.explanations.num_rows, flagged + told.flagged, done + len(judged.batch)

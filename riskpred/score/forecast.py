@@ -7,7 +7,7 @@ from riskpred.model.ageing import ageing_said
 from riskpred.model.threads import one_thread
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.chunk import judge_chunk
-from riskpred.score.compute import CHUNK_SIZE, RISKS, affordable, tasks_of
+from riskpred.score.compute import CHUNK_SIZE, LOOKED_AT_ONCE, RISKS, affordable, tasks_of
 from riskpred.score.local import WORTH_SECONDS
 from riskpred.score.plan import iso, latest_valid
 from riskpred.score.prepare import Prepared, Request, prepare
@@ -91,7 +91,7 @@ def forecast(request: Request) -> Forecast:
 
 def _rate(source: Warehouse, prepared: Prepared) -> float | None:
     """Subjects a second that one process reads and judges; None where there are none to compute."""
-    size = affordable(prepared.bundle.plan, CHUNK_SIZE)
+    size = affordable(prepared.bundle.plan, CHUNK_SIZE if prepared.bundle.finder is None else LOOKED_AT_ONCE)
     some = prepared.to_compute[: size * _MEASURED]
     done, began = 0, time.monotonic()
     for at, chunk in enumerate(source.chunks(size, some)):

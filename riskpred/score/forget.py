@@ -224,7 +224,7 @@ def _runs_of(connection: DuckDBPyConnection, tables: Mapping[str, list[str]], pe
 
 
 _THEIR_IMAGES: Final = f"""
-    SELECT name FROM {EARLIER}.{SCHEMA}.evidence WHERE subject_id = $person AND kind = 'image'
+    SELECT name FROM {EARLIER}.{SCHEMA}.evidence WHERE subject_id = $person AND kind IN ('image', 'finding')
     UNION SELECT image_id FROM {EARLIER}.{SCHEMA}.findings WHERE subject_id = $person
     UNION SELECT row_key FROM {EARLIER}.main.rejects WHERE subject_id = $person AND source = 'images'
 """

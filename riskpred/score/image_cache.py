@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from riskpred.errors import OutputError
 from riskpred.features.image import EncodedImage
 from riskpred.features.join import starts
+from riskpred.features.looked import Looked
 from riskpred.imaging.paths import ImageProblem
 from riskpred.records.chunk import ImageRow
 from riskpred.records.publish import staged
@@ -50,15 +51,16 @@ _SCHEMA: Final = pa.schema(
         ("input_hash", pa.list_(pa.string())),
         ("reason", pa.string()),
         ("wanted", pa.string()),
+        ("found", pa.string()),
         ("used_day", pa.int32()),
     ]
 )
 _SPACING: Final = ("spacing_slice", "spacing_row", "spacing_column")
-_TEXTS: Final = ("subject_id", "content", "path", "stamp", "input_hash", "reason", "wanted", "used_day")
+_TEXTS: Final = ("subject_id", "content", "path", "stamp", "input_hash", "reason", "wanted", "found", "used_day")
 _TABLE: Final = """CREATE TABLE IF NOT EXISTS entries (
     encoder VARCHAR, subject_id BIGINT, content VARCHAR, path VARCHAR, stamp VARCHAR, sent FLOAT[],
     mean DOUBLE[], sd DOUBLE[], spacing_slice DOUBLE, spacing_row DOUBLE, spacing_column DOUBLE, input_hash VARCHAR[],
-    reason VARCHAR, wanted VARCHAR, used_day INTEGER)"""
+    reason VARCHAR, wanted VARCHAR, found VARCHAR, used_day INTEGER)"""
 
 
 def cache_path(scores: Path) -> Path:
@@ -91,11 +93,13 @@ class Known:
             return self.by_content.get((row.subject_id, row.sha256.lower()))
         return None if row.stamp is None else self.by_file.get((row.subject_id, row.path, row.stamp))
 
-    def result(self, place: int) -> EncodedImage | ImageProblem:
+    def result(self, place: int) -> EncodedImage | Looked | ImageProblem:
         """What the file gave when it was read, number by number."""
         reason = self.columns["reason"][place]
         if reason is not None:
             return ImageProblem(reason, self.columns["wanted"][place])
+        if (found := self.columns["found"][place]) is not None:
+            return Looked.from_json(found)
         here = slice(self.start[place], self.start[place + 1])
         digests = tuple(self.columns["input_hash"][place])
         return EncodedImage(self.sent[here], self.moments[here], self.spacing_mm[place], digests)
@@ -117,13 +121,15 @@ class Notebook(ABC):
         self._new: list[dict[str, object]] = []
         self._touched: list[dict[str, object]] = []
 
-    def learn(self, encoder: str, row: ImageRow, content: str, result: EncodedImage | ImageProblem) -> None:
+    def learn(self, encoder: str, row: ImageRow, content: str, result: EncodedImage | Looked | ImageProblem) -> None:
         """Keep what a file gave. `content`: SHA-256 of the bytes it was computed from."""
         entry: dict[str, object] = dict.fromkeys(_SCHEMA.names)
         entry |= {"encoder": encoder, "subject_id": row.subject_id, "content": content, "used_day": self.today}
         entry |= {"path": row.path, "stamp": row.stamp}
         if isinstance(result, ImageProblem):
             entry |= {"reason": result.reason, "wanted": result.wanted}
+        elif isinstance(result, Looked):
+            entry |= {"found": result.to_json()}
         else:
             mean, sd = result.moments.T
             entry |= {"sent": result.sent.ravel(), "mean": mean, "sd": sd, "input_hash": list(result.input_hash)}
@@ -199,7 +205,7 @@ class ImageCache(Notebook):
             table = table if found is None else found.combine_chunks()
         return _index(table, shape)
 
-    def learn(self, encoder: str, row: ImageRow, content: str, result: EncodedImage | ImageProblem) -> None:
+    def learn(self, encoder: str, row: ImageRow, content: str, result: EncodedImage | Looked | ImageProblem) -> None:
         """Keep what a file gave; see `Notebook`."""
         super().learn(encoder, row, content, result)
         if len(self._new) >= _FLUSH:

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from riskpred.features.image import EncodedImage
+from riskpred.features.looked import Looked
 from riskpred.features.plan import ImagePlan
 from riskpred.features.receipts import pixels_hash
 from riskpred.imaging.decode import DecodePool, Wanted
@@ -97,7 +99,9 @@ class CachedImages:
         assert self._known is not None
         assert self._cache is not None
         self._cache.used(self._encoder, self._known, place)
-        return self._known.result(place)
+        found = self._known.result(place)
+        assert not isinstance(found, Looked), "an entry of embeddings"
+        return found
 
     def _read(
         self,
@@ -188,7 +192,7 @@ class NightImages:
             for name, fast in self.fast.items()
         }
 
-    def __enter__(self) -> "NightImages":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -26,6 +26,7 @@ from riskpred.model.threads import one_thread
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.compute import Common, Maker, Task
 from riskpred.score.environment import environment
+from riskpred.score.findings import StageFindings
 from riskpred.score.worker import MEGABYTES, OnDone, Place, Worker
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def make_parts(
     source: Warehouse,
     place: Place,
     common: Common,
-    images: Mapping[str, ImageSource],
+    images: Mapping[str, ImageSource | StageFindings],
     tasks: Sequence[Task],
     workers: int | None,
     on_done: OnDone,

@@ -23,6 +23,7 @@ from riskpred.features.image import ImageSource
 from riskpred.model.threads import one_thread
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.compute import Common, Maker, Task
+from riskpred.score.findings import StageFindings
 from riskpred.score.images import CachedImages
 from riskpred.score.parts import is_finished
 from riskpred.score.ray_actor import actor
@@ -83,7 +84,7 @@ class _Engine:
         source: Warehouse,
         place: Place,
         common: Common,
-        images: Mapping[str, ImageSource],
+        images: Mapping[str, ImageSource | StageFindings],
         tasks: Sequence[Task],
         workers: int | None,
         on_done: OnDone,
@@ -107,7 +108,7 @@ class _Engine:
             ray = self._opened.enter_context(connected(self._address, workers))
             self._crew = _Crew(ray, place, common, bool(images), self._decoders, workers, say)
             self._opened.callback(self._crew.dismiss)
-        pictures = {name: one for name, one in images.items() if isinstance(one, CachedImages)}
+        pictures = {name: one for name, one in images.items() if isinstance(one, CachedImages | StageFindings)}
         failed = self._crew.make(tasks, pictures, on_done)
         if failed:
             say(f"{len(failed):,} parts failed {MOST_TRIES} times each on workers and are made by this process")
@@ -158,7 +159,9 @@ class _Crew:
         shared = f", {resources['num_gpus']:g} of a GPU each" if "num_gpus" in resources else ""
         say(f"ray: room for {room:,} workers{shared}")
 
-    def make(self, tasks: Sequence[Task], images: Mapping[str, CachedImages], on_done: OnDone) -> list[Task]:
+    def make(
+        self, tasks: Sequence[Task], images: Mapping[str, CachedImages | StageFindings], on_done: OnDone
+    ) -> list[Task]:
         """Make the parts; returns those that workers failed at, by an exception, too often.
 
         Raises: OutputError: a part was lost with too many workers, or no worker is left; a RiskpredError of a worker.
@@ -234,7 +237,7 @@ class _Crew:
             hand = _Hand(self._class.remote(*self._given))
             self._busy[hand.actor.start.remote()] = hand
 
-    def _give(self, hand: _Hand, task: Task, images: Mapping[str, CachedImages]) -> None:
+    def _give(self, hand: _Hand, task: Task, images: Mapping[str, CachedImages | StageFindings]) -> None:
         hand.task = task
         luggage = {name: one.packed(task.subjects) for name, one in images.items()}
         self._busy[hand.actor.make.remote(task, luggage)] = hand

@@ -17,8 +17,9 @@ from riskpred.model.image_fast import NumericPath, image_path
 from riskpred.model.paths import chosen_path
 from riskpred.model.threads import one_thread
 from riskpred.score.compute import Common, Task
+from riskpred.score.findings import NightPictures
 from riskpred.score.image_cache import Luggage, News
-from riskpred.score.images import Counts, NightImages
+from riskpred.score.images import Counts
 from riskpred.score.parts import made_with
 from riskpred.score.worker import Place, Worker
 
@@ -68,7 +69,7 @@ class RayWorker:
         self._place, self._common, self._version = place, common, version
         self._pictures, self._decoders = pictures, decoders
         self._for_life = ExitStack()
-        self._images: NightImages | None = None
+        self._images: NightPictures | None = None
 
     def start(self) -> Started:
         """Load the bundle, and see that this machine has what the night needs."""
@@ -84,7 +85,7 @@ class RayWorker:
         """Write one part. luggage: by modality, what the cache of images knows of its subjects."""
         try:
             sources = (
-                {name: source.carrying(luggage.get(name)) for name, source in self._images.sources.items()}
+                {name: source.carrying(luggage.get(name)) for name, source in self._images.everything.items()}
                 if self._images is not None and luggage
                 else None
             )
@@ -124,7 +125,7 @@ class RayWorker:
             return f"{self._place.model}: not the bundle that the night was planned with."
         if self._pictures:
             path: NumericPath = "bf16" if night.numeric_path == "bf16" else "fp32"
-            self._images = NightImages(self._worker.bundle.model, None, path, self._decoders)
+            self._images = NightPictures(self._worker.bundle, None, path, self._decoders)
             self._for_life.callback(self._images.close)
         bundle = self._worker.bundle
         if chosen_path(bundle, night.numeric_path, image_path).path != night.numeric_path:

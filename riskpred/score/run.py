@@ -1,7 +1,7 @@
 """The night: plan, make the parts that are missing, then assemble, verify, and publish by an atomic swap."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from riskpred.records.warehouse import Warehouse
 from riskpred.score.assemble import Assembled, assemble, write_refusal
 from riskpred.score.assess import BATCH_SIZE
 from riskpred.score.compute import CHUNK_SIZE, REASONS, RISKS, Common, Task, tasks_of
-from riskpred.score.images import NightImages
+from riskpred.score.findings import NightFindings, NightPictures, StageFindings
 from riskpred.score.ledger import Ledger
 from riskpred.score.local import hand_back_memory, make_parts
 from riskpred.score.parts import Parts, parts_folder
@@ -213,9 +213,11 @@ class _Night:
         model = prepared.bundle.model
         if request.engine == "local" and (card := cuda()) is not None:
             self._notes(f"CUDA ({cuda_name(card)}) encodes {', '.join(model.modalities)}, in {night.numeric_path}")
-        with self._engine() as make:
-            with self._images() as images:
-                self._resumed = self._make(make, parts, common, tasks, "score", images.sources)
+        with ExitStack() as opened, self._engine() as make:
+            images = opened.enter_context(self._images())
+            self._resumed = self._make(make, parts, common, tasks, "score", images.everything)
+            if not images.findings:
+                images.close()
             for said in images.notes:
                 self._notes(said)
             seen = images.counts
@@ -232,9 +234,12 @@ class _Night:
                 prepared.shards,
             )
             self._keep(parts, REASONS, reasons)
-            self._make(make, parts, common, reasons, "explain", {})
-        with self._watch("check reasons"):
-            self._checks, failed = reason_checks(prepared.bundle, self._source, night, parts, reasons)
+            # What images show is known by now; pixels that an encoder reads are read anew.
+            self._make(make, parts, common, reasons, "explain", images.findings)
+            if images.findings:
+                self._source.finder = NightFindings(prepared.bundle.config.imaging, images.findings)
+            with self._watch("check reasons"):
+                self._checks, failed = reason_checks(prepared.bundle, self._source, night, parts, reasons)
         if failed:
             self._notes(failed)
         told = parts.finished(REASONS).values()
@@ -260,10 +265,10 @@ class _Night:
         decoders = min(1, self._request.settings.decode_worker_count)
         return ray_engine(self._request.ray_address, decoders)
 
-    def _images(self) -> NightImages:
+    def _images(self) -> NightPictures:
         request, settings = self._request, self._request.settings
-        return NightImages(
-            self._prepared.bundle.model,
+        return NightPictures(
+            self._prepared.bundle,
             request.into if settings.images.cache else None,
             "bf16" if self._prepared.night.numeric_path == "bf16" else "fp32",
             settings.decode_worker_count,
@@ -282,7 +287,7 @@ class _Night:
         common: Common,
         tasks: Sequence[Task],
         stage: str,
-        images: Mapping[str, ImageSource],
+        images: Mapping[str, ImageSource | StageFindings],
     ) -> int:
         """Make the parts that are not there; how many subjects were there already."""
         finished = parts.finished(tasks[0].kind) if tasks else {}

@@ -12,6 +12,7 @@ from riskpred.features.image import ImageSource
 from riskpred.model.bundle import load_bundle
 from riskpred.records.warehouse import Warehouse
 from riskpred.score.compute import Common, Maker, Task
+from riskpred.score.findings import StageFindings
 
 if TYPE_CHECKING:
     from riskpred.model.bundle import Bundle
@@ -42,7 +43,7 @@ class MakeParts(Protocol):
         source: Warehouse,
         place: Place,
         common: Common,
-        images: Mapping[str, ImageSource],
+        images: Mapping[str, ImageSource | StageFindings],
         tasks: Sequence[Task],
         workers: int | None,
         on_done: OnDone,
@@ -66,7 +67,7 @@ class Worker:
         self._source: Warehouse | None = None
         self._shards: tuple[int, ...] = ()
 
-    def make(self, task: Task, images: Mapping[str, ImageSource] | None = None) -> None:
+    def make(self, task: Task, images: Mapping[str, ImageSource | StageFindings] | None = None) -> None:
         """Write one part.
 
         Raises: InputError, when the warehouse is no longer the one that the night was planned from.

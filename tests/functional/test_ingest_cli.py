@@ -217,8 +217,14 @@ def test_check_says_what_is_there_and_what_is_wrong(place: Place, capsys: pytest
     with duckdb.connect(str(place.into)) as connection:
         connection.execute("ALTER TABLE events ALTER unit TYPE VARCHAR")
         connection.execute("INSERT INTO events VALUES (1, '2999-01-01', 'LAB//CHOL', 'inf', NULL, 'g/L')")
-        connection.execute("INSERT INTO images VALUES ('i', 999, NULL, 'CR', 'none.png', NULL)")
-        connection.execute("INSERT INTO images VALUES ('i', 999, NULL, 'CR', '../x.png', NULL)")
+        connection.execute(
+            "INSERT INTO images (image_id, subject_id, time, image_type, path, sha256)"
+            " VALUES ('i', 999, NULL, 'CR', 'none.png', NULL)"
+        )
+        connection.execute(
+            "INSERT INTO images (image_id, subject_id, time, image_type, path, sha256)"
+            " VALUES ('i', 999, NULL, 'CR', '../x.png', NULL)"
+        )
     assert main(["check", str(place.into), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["problems"] == {
         "non_finite_values": 1,

@@ -24,7 +24,10 @@ def folder(tiny: Any, tmp_path: Path) -> Path:
             f"({PERSON}, '2018-01-02', 'ENTRY', NULL, NULL, NULL),"
             f" ({PERSON}, '2018-02-02', 'LAB//CHOL', {VALUE}, '{NAME}', 'mmol/L')"
         )
-        connection.execute(f"INSERT INTO images VALUES ('{NAME}', {PERSON}, '2018-02-02', 'DX', '{NAME}.png', NULL)")
+        connection.execute(
+            "INSERT INTO images (image_id, subject_id, time, image_type, path, sha256)"
+            f" VALUES ('{NAME}', {PERSON}, '2018-02-02', 'DX', '{NAME}.png', NULL)"
+        )
     (tmp_path / "night.yaml").write_text("explain: 3\nlogs: {log_file: night.jsonl, metrics_file: night.prom}\n")
     return tmp_path
 

@@ -59,7 +59,11 @@ class SmallHospital:
             connection.register("rows", rows)
             connection.execute("INSERT INTO events SELECT * FROM rows")
             for image in self.images if images is None else images:
-                connection.execute("INSERT INTO images VALUES (?, ?, ?, ?, ?, NULL)", list(image))
+                connection.execute(
+                    "INSERT INTO images (image_id, subject_id, time, image_type, path, sha256)"
+                    " VALUES (?, ?, ?, ?, ?, NULL)",
+                    list(image),
+                )
         return path
 
 

@@ -42,7 +42,7 @@ _REPAIRS = {
 
 @dataclass
 class SourceCount:
-    """One row of `ingests`: facts = events + images + rejects + missing + repeats + ignored."""
+    """One row of `ingests`: facts = events + images + annotations + rejects + missing + repeats + ignored."""
 
     source: str
     rows: int = 0
@@ -53,11 +53,13 @@ class SourceCount:
     missing: int = 0
     repeats: int = 0
     ignored: int = 0
+    annotations: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
     def check(self) -> None:
         """A fact that is not accounted for is our bug."""
-        total = self.events + self.images + self.rejects + self.missing + self.repeats + self.ignored
+        kept = self.events + self.images + self.annotations
+        total = kept + self.rejects + self.missing + self.repeats + self.ignored
         assert self.facts == total, f"{self.source}: {self.facts} facts, {total} accounted for"
         assert self.rejects == self.reasons.total(), f"{self.source}: rejects without a reason"
 

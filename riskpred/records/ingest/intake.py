@@ -52,6 +52,7 @@ class Books:
     counts: dict[str, SourceCount] = field(default_factory=dict)
     tallies: dict[str, Tally] = field(default_factory=dict)
     images: list[str] = field(default_factory=list)
+    annotations: list[str] = field(default_factory=list)
 
     def tally(self, table: SourceTable, label: str, where: str, allowed: float) -> Tally:
         """The mapping's tally, new at its first fact."""

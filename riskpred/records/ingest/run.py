@@ -22,7 +22,7 @@ from riskpred.records.ingest.identifiers import SUBJECT, hashed_identifier
 from riskpred.records.ingest.intake import Books, Intake, Lookups
 from riskpred.records.ingest.lookups import split_columns
 from riskpred.records.ingest.sources import SourceFile, source_files
-from riskpred.records.ingest.staging import Staging
+from riskpred.records.ingest.staging import CONTRADICTED, Staging
 from riskpred.records.ingest.times import microseconds
 from riskpred.records.publish import staged
 from riskpred.records.publish_folder import staged_folder
@@ -30,7 +30,7 @@ from riskpred.records.readable import REQUIRED
 from riskpred.records.shards import MANIFEST, write_shards
 from riskpred.records.splits import assigned
 
-_COUNTS = ("rows", "facts", "events", "images", "rejects", "missing", "repeats", "ignored")
+_COUNTS = ("rows", "facts", "events", "images", "rejects", "missing", "repeats", "ignored", "annotations")
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,16 @@ def _finish(
         counts[number].repeats += repeats
     for number, kept, repeats in staging.write_images():
         counts[number].images = kept
+        counts[number].repeats += repeats
+    for number, mapping, reason, times in staging.refused_annotations():
+        count, tally = counts[number], books.tallies[books.annotations[mapping]]
+        count.rejects += times
+        count.reasons[reason] += times
+        tally.refused[reason] += times
+        tally.wanted[reason] = CONTRADICTED[reason]
+    check_limits(list(books.tallies.values()))
+    for number, kept, repeats in staging.write_annotations():
+        counts[number].annotations = kept
         counts[number].repeats += repeats
     for count in counts:
         count.check()

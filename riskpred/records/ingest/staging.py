@@ -12,13 +12,29 @@ _TABLES = {
     "fact": "source INTEGER, subject_id BIGINT, time TIMESTAMP, code VARCHAR, numeric_value FLOAT, text_value VARCHAR,"
     " unit VARCHAR",
     "image_fact": "source INTEGER, mapping INTEGER, row BIGINT, subject_id BIGINT, image_id VARCHAR, time TIMESTAMP,"
-    " image_type VARCHAR, path VARCHAR, sha256 VARCHAR",
+    " image_type VARCHAR, path VARCHAR, sha256 VARCHAR, body_part VARCHAR, view VARCHAR, laterality VARCHAR,"
+    " frames BIGINT, row_spacing_mm DOUBLE, col_spacing_mm DOUBLE, slice_spacing_mm DOUBLE, pixel_digest VARCHAR,"
+    " notes VARCHAR",
+    "annotation_fact": "source INTEGER, mapping INTEGER, row BIGINT, image_id VARCHAR, lesion BIGINT, label VARCHAR,"
+    " kind VARCHAR, path VARCHAR, mask_value BIGINT, x_mm DOUBLE, y_mm DOUBLE, z_mm DOUBLE, diameter_mm DOUBLE,"
+    " at_row DOUBLE, col DOUBLE, height_px BIGINT, width_px BIGINT, slice DOUBLE, points VARCHAR",
     "reject": "source INTEGER, row BIGINT, subject_id BIGINT, reason VARCHAR, field VARCHAR, wanted VARCHAR",
     "identifier": "subject_id BIGINT, source_id VARCHAR",
 }
+CONTRADICTED = {
+    "no_such_image": "an image that the ingest kept",
+    "ambiguous_lesion": "one annotation per image and lesion",
+    "contradictory_annotation": "none only for an image without a lesion",
+}
+"""Reasons of annotations that contradict other rows, and what was wanted."""
+
 _EVENT = "subject_id, time, code, numeric_value, text_value, unit"
 _ENUMS = {"code": "event_code", "unit": "event_unit"}
-_IMAGE = "image_id, subject_id, time, image_type, path, sha256"
+_MARK = (
+    "image_id, lesion, label, kind, path, mask_value, x_mm, y_mm, z_mm, diameter_mm, at_row, col, height_px, width_px,"
+    " slice, points"
+)
+_IMAGE = ", ".join(table_schema("warehouse", "images").names)
 
 
 class Staging:
@@ -40,7 +56,7 @@ class Staging:
         """Shift row numbers that were counted without the broken lines of the file. `broken`: ascending row numbers."""
         before = pl.DataFrame({"readable_before": [number - i for i, number in enumerate(broken)]})
         self._connection.register("incoming", before.to_arrow())
-        for table in ("reject", "image_fact"):
+        for table in ("reject", "image_fact", "annotation_fact"):
             self._connection.execute(
                 f"UPDATE {table} SET row = row + (SELECT count(*) FROM incoming WHERE readable_before <= row)"
                 f" WHERE source = {source}"
@@ -113,6 +129,58 @@ class Staging:
             f"INSERT INTO images SELECT {_IMAGE} FROM image ORDER BY subject_id, time NULLS FIRST, image_id"
         )
         return _with_repeats(staged, self._by_source("image"))
+
+    def refused_annotations(self) -> list[tuple[int, int, str, int]]:
+        """Move annotations that contradict `images` or each other to `reject`: (source, mapping, reason, how many).
+
+        To be called once `images` is made. As with images, all that contradict each other go.
+        """
+        lesion = "image_id, lesion"
+        several = (
+            f"SELECT {lesion} FROM (SELECT DISTINCT {_MARK} FROM annotation_fact WHERE lesion IS NOT NULL)"
+            f" GROUP BY {lesion} HAVING count(*) > 1"
+        )
+        marked = "SELECT image_id FROM annotation_fact WHERE kind <> 'none'"
+        found = []
+        for reason, field, condition in (
+            ("no_such_image", "image_id", "image_id NOT IN (SELECT image_id FROM images)"),
+            ("ambiguous_lesion", "lesion", f"({lesion}) IN ({several})"),
+            ("contradictory_annotation", "kind", f"kind = 'none' AND image_id IN ({marked})"),
+        ):
+            counts = self._rows(
+                f"SELECT source, mapping, count(*) FROM annotation_fact WHERE {condition} GROUP BY ALL ORDER BY ALL"
+            )
+            if counts:
+                self._connection.execute(
+                    f"INSERT INTO reject SELECT source, row, NULL, '{reason}', '{field}', '{CONTRADICTED[reason]}'"
+                    f" FROM annotation_fact WHERE {condition}"
+                )
+                self._connection.execute(f"DELETE FROM annotation_fact WHERE {condition}")
+            found += [(int(source), int(mapping), reason, int(n)) for source, mapping, n in counts]
+        return found
+
+    def write_annotations(self) -> list[tuple[int, int, int]]:
+        """Make `annotations`: lesions without a number get one, in order of what is said of them; `none` has number 0.
+
+        Returns: (source, annotations it contributed, its repeats).
+        """
+        staged = self._by_source("annotation_fact")
+        self._connection.execute(
+            f"CREATE TEMP TABLE mark AS SELECT {_MARK}, min(source) AS source FROM annotation_fact GROUP BY {_MARK}"
+        )
+        said = _MARK.removeprefix("image_id, lesion, ")
+        number = (
+            "CASE WHEN kind = 'none' THEN 0 WHEN lesion IS NOT NULL THEN lesion"
+            " ELSE coalesce(max(lesion) OVER (PARTITION BY image_id), 0) + row_number() OVER"
+            f" (PARTITION BY image_id, kind = 'none', lesion IS NULL ORDER BY {said}) END"
+        )
+        self._connection.execute(table_schema("warehouse", "annotations").ddl())
+        self._connection.execute(
+            f"INSERT INTO annotations BY NAME SELECT mark.* EXCLUDE (lesion, source, at_row), at_row AS row,"
+            f" {number} AS lesion, subject_id FROM mark JOIN (SELECT image_id, subject_id FROM images) USING (image_id)"
+            " ORDER BY image_id, lesion"
+        )
+        return _with_repeats(staged, self._by_source("mark"))
 
     def write_subject_map(self) -> None:
         """Make `subject_map`: the subjects kept whose identifier is not their id."""

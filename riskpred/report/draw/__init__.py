@@ -6,12 +6,14 @@ says with colour alone what it does not also say with form, position or text.
 """
 
 from riskpred.report.draw.bars import signed_bar, step_bar, whole_bar
+from riskpred.report.draw.findings import found
 from riskpred.report.draw.picture import outlined, place
 from riskpred.report.draw.risk import curve, history, people, range_bar, risk_scale
 from riskpred.report.draw.series import series
 
 __all__ = [
     "curve",
+    "found",
     "history",
     "outlined",
     "people",

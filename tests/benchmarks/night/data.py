@@ -96,7 +96,7 @@ def multiplied(hospital: Path, into: Path, subjects: int, as_of: str = AS_OF, pr
         )
         connection.execute(
             "INSERT INTO ingests SELECT 'multiplied', n, n, n, 0, 0, 0, 0, 0, study, site || '-multiplied', as_of,"
-            " data_until, image_root, ingested_at FROM hospital.ingests, (SELECT count(*) AS n FROM events) LIMIT 1"
+            " data_until, image_root, ingested_at, 0 FROM hospital.ingests, (SELECT count(*) AS n FROM events) LIMIT 1"
         )
         connection.execute("DROP TABLE template")
         connection.execute("DETACH hospital")

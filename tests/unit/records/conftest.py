@@ -33,8 +33,10 @@ def make_warehouse(tmp_path: Path) -> Callable[..., Path]:
                 schema = table_schema("warehouse", table)
                 connection.execute(schema.ddl())
                 if rows:
-                    marks = ", ".join("?" * len(schema.names))
-                    connection.executemany(f"INSERT INTO {table} VALUES ({marks})", [list(row) for row in rows])
+                    # The first columns of the table; those that follow may be null.
+                    given = schema.names[: len(rows[0])]
+                    sql = f"INSERT INTO {table} ({', '.join(given)}) VALUES ({', '.join('?' * len(given))})"
+                    connection.executemany(sql, [list(row) for row in rows])
         return path
 
     return make

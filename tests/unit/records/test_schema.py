@@ -16,7 +16,7 @@ ALL = [(where, name) for where in ("warehouse", "scores", ".") for name in table
 def test_every_table_of_the_contract_is_there() -> None:
     assert set(tables("warehouse")) == {
         "events", "images", "subject_splits", "subject_groups", "subject_map", "ingests", "rejects",
-        "subject_digests", "code_dictionary", "contents", "subject_merges",
+        "subject_digests", "code_dictionary", "contents", "subject_merges", "annotations",
     }  # fmt: skip
     assert set(tables("scores")) == {
         "runs", "risk_scores", "eligibility", "input_receipts", "explanations", "evidence", "findings", "rejects",

@@ -225,7 +225,8 @@ def test_a_row_of_images_without_a_value_costs_that_row_alone(make_warehouse) ->
     with duckdb.connect(str(path)) as connection:
         connection.execute("CREATE OR REPLACE TABLE images AS FROM images")
         connection.execute(
-            "INSERT INTO images VALUES (NULL, 1, NULL, 'DX', 'b.png', NULL),"
+            "INSERT INTO images (image_id, subject_id, time, image_type, path, sha256)"
+            " VALUES (NULL, 1, NULL, 'DX', 'b.png', NULL),"
             " ('nobody', NULL, NULL, 'DX', 'c.png', NULL),"
             " ('kind', 1, NULL, NULL, 'd.png', NULL), ('two', 9, NULL, NULL, NULL, NULL)"
         )

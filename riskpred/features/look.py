@@ -1,0 +1,84 @@
+"""One stage looks at one image: file, prepared pixels, probabilities, lesions; always alone and in fp32.
+
+What else is read beside an image changes nothing in what is found in it.
+"""
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from riskpred.config.segmentation import ImagingConfig, SegmentationStage
+from riskpred.features.findings import FindingSource
+from riskpred.features.looked import Looked, kept
+from riskpred.imaging.decode import Wanted, decode_one
+from riskpred.imaging.lesions import lesions, with_intensity
+from riskpred.imaging.paths import ImageProblem, inside
+from riskpred.imaging.prepare import Prepared
+from riskpred.imaging.read import read_picture
+from riskpred.imaging.segment import Segmenter
+from riskpred.records.chunk import ImageRow
+
+LOOKING: Final = 1
+"""Raised whenever segment.py, lesions.py or this file may find other lesions with the same weights."""
+
+
+def wanted(stage: SegmentationStage, row: ImageRow, image_root: Path, known: tuple[str, ...] = ()) -> Wanted:
+    """The image as the stage reads it. known: SHA-256 of bytes that need no decoding."""
+    return Wanted(image_root, row.path, stage.recipe(row.image_type), known)
+
+
+def look(segmenter: Segmenter, prepared: Prepared, row: ImageRow, image_root: Path) -> Looked | ImageProblem:
+    """What a segmenter finds in an image. The file is read once more where it shows something: for its intensities."""
+    stage = segmenter.stage
+    found = lesions(segmenter.probabilities(prepared), prepared.grid, stage)
+    if found:
+        try:
+            picture = read_picture(inside(image_root, row.path, folders=True), stage.channels)
+        except ImageProblem as problem:  # it was there a moment ago
+            return ImageProblem(problem.reason, problem.wanted)
+        found = with_intensity(found, picture, prepared.grid)
+    return kept(found, prepared)
+
+
+def signature(segmenter: Segmenter, decoder: str) -> str:
+    """Hash of all that decides what is found in a file's bytes: weights, settings, how it is decoded.
+
+    Args: decoder: versions of what decodes files (`imaging.versions.decoder_version`).
+    """
+    digest = sha256(f"findings {LOOKING}\0{decoder}\0{segmenter.stage.model_dump_json()}\0".encode())
+    for r, network in enumerate(segmenter.networks):
+        for name, tensor in sorted(network.state_dict().items()):
+            array = np.ascontiguousarray(tensor.numpy())
+            digest.update(f"{r} {name} {array.dtype} {array.shape}\0".encode())
+            digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+class Finder(FindingSource):
+    """A bundle's segmenters; what was found in an image is remembered, so that a second pass costs nothing.
+
+    Args: segmenters: one for each stage of the config.
+    """
+
+    def __init__(self, config: ImagingConfig, segmenters: Mapping[str, Segmenter]) -> None:
+        super().__init__(config)
+        assert segmenters.keys() == config.segmentation.keys(), "every stage of imaging.yaml has its network"
+        self._segmenters = segmenters
+        self._known: dict[tuple[str, Path, ImageRow], Looked | ImageProblem] = {}
+
+    def looked(self, stage: str, images: Sequence[ImageRow], image_root: Path) -> list[Looked | ImageProblem]:
+        """What a stage finds in each image."""
+        return [self._one(stage, row, image_root) for row in images]
+
+    def _one(self, stage: str, row: ImageRow, image_root: Path) -> Looked | ImageProblem:
+        key = stage, image_root, row
+        if key not in self._known:
+            segmenter = self._segmenters[stage]
+            result = decode_one(wanted(segmenter.stage, row, image_root)).result
+            assert result is not None, "no file's bytes were called known"
+            found = result if isinstance(result, ImageProblem) else look(segmenter, result, row, image_root)
+            self._known[key] = found
+        return self._known[key]

@@ -1,0 +1,108 @@
+"""What people marked in an image (masks, spheres, boxes, polygons) as labels of its prepared pixels."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from riskpred.config.segmentation import SegmentationStage
+from riskpred.imaging.paths import ImageProblem, inside
+from riskpred.imaging.prepare import Prepared
+from riskpred.imaging.read import read_picture
+from riskpred.records.annotations import NONE, Annotation
+
+
+def is_marked(stage: SegmentationStage, marks: Sequence[Annotation]) -> bool:
+    """Whether anyone looked at the image for what the stage looks for: lesions of its labels are marked, or none."""
+    return any(mark.kind == NONE or mark.label in stage.names for mark in marks)
+
+
+def target_of(
+    stage: SegmentationStage, marks: Sequence[Annotation], prepared: Prepared, image_root: Path
+) -> NDArray[np.uint8]:
+    """Value of the stage's label that each prepared pixel belongs to, 0 = none; a later lesion covers an earlier one.
+
+    A pixel belongs to what its centre lies in.
+
+    Shape: (Z, H, W).
+    Raises: ImageProblem: a mask that cannot be read (its reason) or is of another size (mask_size); a mark that lacks
+        what its kind needs, or a sphere in a file without a place in the patient (mark_incomplete).
+    """
+    value = {name: number for number, name in stage.labels.items()}
+    pixels = prepared.pixels
+    shape = pixels.shape[2:] if pixels.ndim == 5 else (len(pixels), *pixels.shape[2:])
+    target = np.zeros(shape, np.uint8)
+    own = np.moveaxis(np.indices(shape, dtype=np.float64), 0, -1)
+    at = prepared.grid.file_index(own)
+    for mark in marks:
+        if mark.kind != NONE and mark.label in value:
+            target[_inside(mark, prepared, own, at, image_root)] = value[mark.label]
+    return target
+
+
+def _inside(
+    mark: Annotation, prepared: Prepared, own: NDArray[np.float64], at: NDArray[np.float64], image_root: Path
+) -> NDArray[np.bool_]:
+    """Which prepared pixels a mark holds.
+
+    Shape: own, at: (Z, H, W, 3), each pixel's index in the prepared pixels and in the file.
+    """
+    if mark.kind == "mask":
+        return _of_mask(mark, prepared, at, image_root)
+    if mark.kind == "sphere":
+        centre = np.array(_all(mark, "x_mm", "y_mm", "z_mm"))
+        (diameter,) = _all(mark, "diameter_mm")
+        where = prepared.grid.patient_mm(own)
+        if np.isnan(where).any():
+            raise ImageProblem("mark_incomplete", "a file that says where its voxels lie, for a sphere")
+        return np.asarray(((where - centre) ** 2).sum(axis=-1) <= (diameter / 2) ** 2)
+    if mark.kind == "box":
+        top, left, height, width = _all(mark, "row", "col", "height_px", "width_px")
+        rows, cols = at[..., 1], at[..., 2]
+        within = (rows >= top - 0.5) & (rows < top + height - 0.5)
+        return within & (cols >= left - 0.5) & (cols < left + width - 0.5) & _on_slice(mark, prepared, at)
+    if mark.kind == "polygon":
+        if len(mark.points) < 3:
+            raise ImageProblem("mark_incomplete", "3 corners or more, for a polygon")
+        _, height_px, width_px = (int(side) for side in prepared.grid.shape)
+        drawn = Image.new("1", (width_px, height_px))
+        ImageDraw.Draw(drawn).polygon([(col, row) for row, col in mark.points], fill=1)
+        return _sampled(np.asarray(drawn)[None], at * (0, 1, 1)) & _on_slice(mark, prepared, at)
+    raise ImageProblem("mark_incomplete", "mask, sphere, box, polygon or none as kind")
+
+
+def _of_mask(mark: Annotation, prepared: Prepared, at: NDArray[np.float64], image_root: Path) -> NDArray[np.bool_]:
+    if mark.path is None:
+        raise ImageProblem("mark_incomplete", "a path, for a mask")
+    values = read_picture(inside(image_root, mark.path, folders=True)).array[0]
+    if values.shape != tuple(prepared.grid.shape):
+        raise ImageProblem("mask_size", "a mask with as many slices, rows and columns as its image")
+    return _sampled(values != 0 if mark.mask_value is None else values == mark.mask_value, at)
+
+
+def _on_slice(mark: Annotation, prepared: Prepared, at: NDArray[np.float64]) -> NDArray[np.bool_]:
+    if mark.slice is None:
+        if int(prepared.grid.shape[0]) > 1:
+            raise ImageProblem("mark_incomplete", "a slice, for a box or polygon in a volume")
+        return np.ones(at.shape[:-1], np.bool_)
+    # The prepared slice that lies nearest, whichever axis it is along.
+    here = at[..., 0]
+    steps = [np.abs(np.diff(here, axis=axis)).max() for axis in range(3) if here.shape[axis] > 1]
+    return np.asarray(np.abs(here - mark.slice) <= max(1.0, *steps) / 2)
+
+
+def _sampled(mask: NDArray[np.bool_], at: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """The mask's voxel nearest to each place; outside of it False. Shape: (Z, H, W), (..., 3) -> (...)."""
+    index = np.rint(at).astype(np.int64)
+    there = ((index >= 0) & (index < mask.shape)).all(axis=-1)
+    place = np.clip(index, 0, np.array(mask.shape) - 1)
+    return np.asarray(mask[place[..., 0], place[..., 1], place[..., 2]] & there)
+
+
+def _all(mark: Annotation, *names: str) -> list[float]:
+    found = [getattr(mark, name) for name in names]
+    if any(one is None or not np.isfinite(one) for one in found):
+        raise ImageProblem("mark_incomplete", f"{', '.join(names)}, for a {mark.kind}")
+    return [float(one) for one in found]
