@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from riskpred.config.model import Strict
 
@@ -27,12 +27,75 @@ class SeriesEncoder(Strict):
     dropout: float = 0.2
 
 
+class ImageWeights(Strict):
+    """Weights that an image network starts from: a local file, whose names and shapes the layout tells."""
+
+    file: str = Field(description=".pth (weights alone) or .safetensors; a path, relative to where `fit` runs")
+    layout: Literal["torchvision", "torchxrayvision", "radimagenet", "medicalnet", "riskpred"]
+
+
+class Augmentation(Strict):
+    """How training pictures are changed at random, each by itself; every number is the largest change, 0 = none."""
+
+    flip_left_right: bool = False
+    flip_up_down: bool = False
+    rotate_degrees: float = Field(0.0, ge=0, le=180)
+    scale: float = Field(0.0, ge=0, lt=0.9, description="share by which a picture grows or shrinks")
+    shift: float = Field(0.0, ge=0, le=0.5, description="share of the side")
+    brightness: float = Field(0.0, ge=0, le=1, description="added, as a share of the scale 0..1")
+    contrast: float = Field(0.0, ge=0, lt=1, description="share by which distance from the mean grows or shrinks")
+    gamma: float = Field(0.0, ge=0, lt=1, description="share by which the exponent of brightness differs from 1")
+    noise: float = Field(0.0, ge=0, le=1, description="SD of added noise")
+    speckle: float = Field(0.0, ge=0, le=1, description="SD of noise that multiplies, smooth over 3 pixels")
+
+
 class ImageEncoder(Strict):
-    """Small CNN (GroupNorm), zero-initialised on the log-rate."""
+    """CNN without a word on its batch (GroupNorm), zero-initialised on the log-rate. Beyond `small`: extra `imaging`."""
 
     kind: Literal["image"] = "image"
-    channels: tuple[int, ...] = (8, 16, 32, 32)
+    network: Literal["small", "resnet10", "resnet18", "resnet34", "resnet50", "densenet121", "densenet169"] = "small"
+    channels: tuple[int, ...] = Field(
+        (8, 16, 32, 32), min_length=1, description="of `small`: one halving of sides each"
+    )
     dropout: float = 0.2
+    stem: Literal["standard", "small"] = Field(
+        "standard", description="small: no halving before the first block, for pictures of under 100 pixels a side"
+    )
+    norm: Literal["group", "frozen"] | None = Field(
+        None, description="frozen: statistics of loaded weights; null = frozen with weights of others, else group"
+    )
+    weights: ImageWeights | None = None
+    freeze: int = Field(0, ge=0, description="stages, from the first, that stay as loaded")
+    augment: Literal["none", "auto"] | Augmentation = Field(
+        "none", description="auto: what is allowed and usual for the image types of the modality"
+    )
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="of training; bf16 halves its time on AMX and CUDA")
+
+    @property
+    def frozen_norm(self) -> bool:
+        """Whether norms keep the statistics of loaded weights."""
+        if self.norm is not None:
+            return self.norm == "frozen"
+        return self.weights is not None and self.weights.layout != "riskpred"
+
+    @property
+    def shortcut(self) -> Literal["projected", "padded"]:
+        """How a ResNet's shortcut gains channels: MedicalNet's 18 and 34 layers have no weights for it."""
+        medicalnet = self.weights is not None and self.weights.layout == "medicalnet"
+        return "padded" if medicalnet and self.network in ("resnet18", "resnet34") else "projected"
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> "ImageEncoder":
+        layout = None if self.weights is None else self.weights.layout
+        if self.network == "small" and layout not in (None, "riskpred"):
+            raise ValueError(f"weights of layout {layout} are of a resnet or a densenet, not of network: small")
+        if self.network.startswith("densenet") and layout == "medicalnet":
+            raise ValueError("medicalnet has no densenet")
+        if self.freeze and layout is None:
+            raise ValueError("freeze keeps loaded weights as they are: without weights nothing would learn")
+        if self.frozen_norm and layout is None:
+            raise ValueError("norm: frozen keeps the statistics of loaded weights: there are none")
+        return self
 
 
 class Training(Strict):
@@ -43,6 +106,13 @@ class Training(Strict):
     weight_decay: float = 3e-2
     modality_dropout: float = Field(0.3, ge=0, lt=1)
     ridge_grid: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+    schedule: Literal["constant", "one_cycle"] = Field(
+        "constant",
+        description="one_cycle: learning_rate is reached after a tenth of the epochs and falls to 0 as a cosine",
+    )
+    average: float = Field(
+        0.0, ge=0, lt=1, description="decay a step of a running mean of weights, which is what is kept; 0 = no mean"
+    )
     stopping_share: float = Field(0.15, gt=0, lt=0.5, description="share of a member's subjects kept for stopping")
 
 

@@ -9,11 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from riskpred.config.network import NetworkConfig, Training
-from riskpred.features.plan import FeaturePlan
+from riskpred.config.network import Augmentation, NetworkConfig, Training
+from riskpred.config.network import ImageEncoder as ImageSettings
+from riskpred.features.plan import FeaturePlan, ImagePlan
+from riskpred.fit.augment import augmentation, augmented
 from riskpred.fit.data import stratified_folds
 from riskpred.fit.losses import GroupLabels, negative_log_likelihood
 from riskpred.fit.spline_base import CauseData, Choice, choose_fit, fit_cause
+from riskpred.model.image import ImageEncoder
+from riskpred.model.image_weights import WeightsReport, load_weights, pixel_scale
 from riskpred.model.layout import Layout
 from riskpred.model.network import Member
 from riskpred.model.tabular import TabularEncoder
@@ -22,6 +26,7 @@ from riskpred.model.tensors import ImageTensors, ModalityTensors, SeriesTensors,
 _INNER_FOLDS = 3
 _CLIP = 1.0
 _EVALUATED_AT_ONCE = 2048
+_WARM_UP = 0.1
 
 
 @dataclass(frozen=True)
@@ -81,9 +86,11 @@ def train_member(
         torch.manual_seed(seed)
         member = Member(config, plan, layout)
         learn_preprocessing(member, train)
+        start_from_weights(member, config)
         choices = choose_fits(member, train, config.training.ridge_grid, seed)
         set_base(member, train, choices)
-        _train_residuals(member, train.up_to(layout), stop.up_to(layout), config.training, seed, on_epoch)
+        changes = _augmentations(config, plan)
+        _train_residuals(member, train.up_to(layout), stop.up_to(layout), config.training, changes, seed, on_epoch)
         set_base(member, data, choices)
     return member.eval().requires_grad_(False), choices
 
@@ -101,6 +108,40 @@ def learn_preprocessing(member: Member, train: TrainingData) -> None:
         else:
             assert isinstance(rows, SeriesTensors | ImageTensors)
             encoder.learn(rows)  # type: ignore[operator]
+
+
+def start_from_weights(member: Member, config: NetworkConfig) -> dict[str, WeightsReport]:
+    """Put loaded weights into the image networks that ask for them, keep their first stages, and say what fitted.
+
+    After `learn_preprocessing`: pixels come on the scale that the weights were trained on, where the layout has one.
+    Raises: InputError, ConfigError.
+    """
+    found: dict[str, WeightsReport] = {}
+    for name, encoder in member.encoders.items():
+        settings = config.encoders.get(name)
+        if not isinstance(encoder, ImageEncoder) or not isinstance(settings, ImageSettings) or settings.weights is None:
+            continue
+        found[name] = load_weights(encoder.backbone, settings.weights)
+        scale = pixel_scale(settings.weights.layout)
+        if scale is not None:
+            encoder.location.fill_(scale[0])
+            encoder.scale.fill_(scale[1])
+        encoder.backbone.freeze(settings.freeze)
+    return found
+
+
+def _augmentations(config: NetworkConfig, plan: FeaturePlan) -> dict[str, Augmentation]:
+    found = {}
+    for name, part in plan.modalities.items():
+        settings = config.encoders.get(name)
+        how = (
+            augmentation(settings, part)
+            if isinstance(part, ImagePlan) and isinstance(settings, ImageSettings)
+            else None
+        )
+        if how is not None:
+            found[name] = how
+    return found
 
 
 def choose_fits(member: Member, data: TrainingData, grid: tuple[float, ...], seed: int) -> list[Choice]:
@@ -197,18 +238,26 @@ def _train_residuals(
     train: TrainingData,
     stop: TrainingData,
     settings: Training,
+    changes: Mapping[str, Augmentation],
     seed: int,
     on_epoch: Callable[[], None],
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     additive = additive_parts(member, train)
     optimiser = torch.optim.AdamW(_parameter_groups(member, settings.weight_decay), lr=settings.learning_rate)
+    rate = _schedule(optimiser, settings, -(-len(train.together) // settings.batch_size))
+    # What is kept is the mean of weights over steps where the study asks for it, else the weights themselves.
+    kept_as = copy.deepcopy(member) if settings.average else member
     best, kept, waited = _stopping_loss(member, stop), copy.deepcopy(member.state_dict()), 0
     for _ in range(settings.epochs):
         member.train()
         order = torch.randperm(len(train.together), generator=generator)
         for rows in torch.split(order, settings.batch_size):
             inputs = {name: given.take(rows) for name, given in train.inputs.items()}
+            for name, how in changes.items():
+                pictures = inputs[name]
+                assert isinstance(pictures, ImageTensors), name
+                inputs[name] = augmented(pictures, how, generator)
             sent = member.encode(inputs, {name: part[rows] for name, part in additive.items()})
             present = drop_modalities(
                 {name: given.present for name, given in inputs.items()}, settings.modality_dropout, generator
@@ -218,15 +267,41 @@ def _train_residuals(
             each.mean().backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(member.parameters(), _CLIP)
             optimiser.step()
-        loss = _stopping_loss(member, stop)
+            if rate is not None:
+                rate.step()
+            if kept_as is not member:
+                _follow(kept_as, member, settings.average)
+        loss = _stopping_loss(kept_as, stop)
         if loss < best:
-            best, kept, waited = loss, copy.deepcopy(member.state_dict()), 0
+            best, kept, waited = loss, copy.deepcopy(kept_as.state_dict()), 0
         else:
             waited += 1
         on_epoch()
         if waited >= settings.patience:
             break
     member.load_state_dict(kept)
+
+
+def _schedule(
+    optimiser: torch.optim.Optimizer, settings: Training, steps: int
+) -> torch.optim.lr_scheduler.OneCycleLR | None:
+    """The learning rate's way over all steps; None = it stays. Momentum is left as it is."""
+    if settings.schedule == "constant":
+        return None
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        max_lr=settings.learning_rate,
+        total_steps=settings.epochs * steps,
+        pct_start=_WARM_UP,
+        cycle_momentum=False,
+    )
+
+
+def _follow(mean: Member, member: Member, decay: float) -> None:
+    """Move a running mean of weights one step; what is not learned by steps (baselines, scales) does not move."""
+    with torch.no_grad():
+        for ours, theirs in zip(mean.parameters(), member.parameters(), strict=True):
+            ours.lerp_(theirs, 1 - decay)
 
 
 def drop_modalities(present: Mapping[str, Tensor], share: float, generator: torch.Generator) -> dict[str, Tensor]:

@@ -39,8 +39,8 @@ _ELEMENTS: Final = (
     *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
 )
 
-_MOST_READS: Final = 1_000_000
-"""Three per element at most: thousands of frames with their functional groups need a quarter of this."""
+_MOST_READS: Final = 500_000
+"""Three per element at most: a thousand frames with their functional groups need a third of this."""
 
 _FEWER: Final = "a header of fewer elements"
 WRITTEN_OUT: Final = "a palette whose tables are in the file, written out"
@@ -152,6 +152,8 @@ def _check(header: Header, pixels: bool) -> None:
         raise ImageProblem("colour_refused", "MONOCHROME1, MONOCHROME2, PALETTE COLOR, RGB or YBR pixels")
     if header.bits not in (1, 8, 16, 32, 64):
         raise ImageProblem("unreadable", "1, 8, 16, 32 or 64 bits allocated")
+    if not 1 <= whole(header.dataset, "BitsStored", header.bits) <= header.bits:
+        raise ImageProblem("unreadable", "as many bits stored as allocated, or fewer")
     if not header.compressed:
         needed = pixel_bytes(
             header.rows * header.columns * header.frames, header.samples, header.bits, header.photometric

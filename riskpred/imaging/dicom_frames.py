@@ -18,6 +18,12 @@ RLE: Final = "1.2.840.10008.1.2.5"
 _EXTENDED: Final = "1.2.840.10008.1.2.4.51"
 JPEG2000: Final = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 92, 93, 201, 202, 203))
 
+_DECODERS: Final = {
+    **dict.fromkeys(("1.2.840.10008.1.2.4.50", _EXTENDED), "pillow"),
+    **dict.fromkeys(JPEG2000, "pylibjpeg"),
+}
+"""Which of pydicom's decoders is asked where several could be: GDCM ends the process where it meets what it doubts."""
+
 _CODEC_BYTES: Final = {True: 8, False: 1}
 """Per sample besides the decoded ones: JPEG 2000 works in 32 bits, twice."""
 
@@ -61,20 +67,32 @@ def stored(header: Header) -> Iterator[NDArray[np.generic]]:
             return
         if frame.shape != shape:
             raise ImageProblem("unreadable", "pixels of the shape that the header says")
-        yield apply_color_lut(frame, header.dataset)[..., :3] if header.photometric == "PALETTE COLOR" else frame
+        yield through_palette(frame, header.dataset) if header.photometric == "PALETTE COLOR" else frame
         count += 1
     if count < header.frames:
         raise ImageProblem("unreadable", "as many frames as the header says")
 
 
+def decoder_of(syntax: str) -> str:
+    """The decoder that pydicom should ask for this compression; empty = whichever it likes."""
+    wanted = _DECODERS.get(syntax, "")
+    return wanted if wanted and wanted in get_decoder(syntax).available_plugins else ""
+
+
+def through_palette(frame: NDArray[np.generic], dataset: Dataset) -> NDArray[np.uint8]:
+    """Colours of 8 bits, of tables of 8 or 16. Shape: (rows, columns) -> (rows, columns, 3)."""
+    colours = np.asarray(apply_color_lut(frame, dataset))[..., :3]
+    return (colours >> 8).astype(np.uint8) if colours.dtype == np.uint16 else colours.astype(np.uint8)
+
+
 def _decoded(header: Header) -> Iterator[NDArray[np.generic]]:
-    decoder = get_decoder(header.syntax)
+    decoder, plugin = get_decoder(header.syntax), decoder_of(header.syntax)
     if header.syntax in JPEG2000 or header.frames == 1:
         # One by one: pydicom's iterator fails where the frame has another sign than the header, which is corrected.
         for index in range(header.frames):
-            yield np.asarray(decoder.as_array(header.dataset, index=index)[0])
+            yield np.asarray(decoder.as_array(header.dataset, index=index, decoding_plugin=plugin)[0])
         return
-    for frame, _ in decoder.iter_array(header.dataset):
+    for frame, _ in decoder.iter_array(header.dataset, decoding_plugin=plugin):
         yield np.asarray(frame)
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.encaps import get_frame
-from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
+from pydicom.pixels import get_decoder, pixel_array
 from pydicom.tag import Tag
 
 from riskpred.config.imaging import Channels
@@ -33,7 +33,7 @@ from riskpred.imaging.dicom import (
     transfer_syntax,
     whole,
 )
-from riskpred.imaging.dicom_frames import RLE, by_gdcm, check_frame, check_one, needs_gdcm
+from riskpred.imaging.dicom_frames import RLE, by_gdcm, check_frame, check_one, decoder_of, needs_gdcm, through_palette
 from riskpred.imaging.dicom_picture import read_dicom
 from riskpred.imaging.dicom_values import LUMINANCE
 from riskpred.imaging.limits import MAX_FILE_BYTES, SMALLER, check_size
@@ -268,6 +268,8 @@ def _read_dicom(data: bytes, at_least: int | None) -> Pixels:
     if palette and "RedPaletteColorLookupTableData" not in dataset:
         raise ImageProblem("colour_refused", WRITTEN_OUT)
     notes = [] if frames == 1 else [f"first of {frames} frames"]
+    if not 1 <= whole(dataset, "BitsStored", bits) <= bits:
+        raise ImageProblem("unreadable", "as many bits stored as allocated, or fewer")
     if syntax in UNCOMPRESSED:
         if len(data) < pixel_bytes(rows * columns * frames, samples, bits, photometric):
             raise ImageProblem("unreadable", "a file as long as its header says")
@@ -281,9 +283,9 @@ def _read_dicom(data: bytes, at_least: int | None) -> Pixels:
     raw = jpeg2000(dataset, frames, at_least if grey else None)
     if raw is None and needs_gdcm(dataset, syntax):
         raw = Reduced(by_gdcm(get_frame(dataset.PixelData, 0, number_of_frames=frames), dataset), 1)
-    raw = raw or Reduced(np.asarray(pixel_array(dataset, index=0)), 1)
+    raw = raw or Reduced(np.asarray(pixel_array(dataset, index=0, decoding_plugin=decoder_of(syntax))), 1)
     if palette:
-        raw = Reduced(np.asarray(apply_color_lut(raw.array, dataset))[..., :3], 1)
+        raw = Reduced(through_palette(raw.array, dataset), 1)
     if raw.array.ndim == 3:
         grey_values = raw.array.astype(np.float32) @ LUMINANCE
         raw, notes = Reduced(grey_values, raw.factor), [*notes, "colour read as luminance"]

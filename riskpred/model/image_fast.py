@@ -20,12 +20,12 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from riskpred.features.batch import FeatureBatch
 from riskpred.features.plan import ImagePlan
 from riskpred.model.device import cuda, cuda_name, exact
 from riskpred.model.image import ImageEncoder
+from riskpred.model.image_graph import graph, widest
 from riskpred.model.paths import BF16, FP32, PictureEncoders, evaluator
 from riskpred.model.risk import RiskModel
 from riskpred.model.tensors import ImageTensors
@@ -42,7 +42,6 @@ _WIDE: Final = 64
 
 NumericPath: TypeAlias = Literal["fp32", "bf16"]
 _Pooled: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-_Layer: TypeAlias = tuple[nn.Conv2d, nn.GroupNorm]
 
 
 @dataclass(frozen=True)
@@ -267,7 +266,7 @@ def _on_openvino(
     openvino, core = _openvino(), _core()
     took, instead = _precision(images[0], path, _openvino_has_bf16())
     request = core.compile_model(
-        _graph(images, pixel_shape),
+        graph(openvino, images, BLOCK, pixel_shape),
         "CPU",
         {
             "INFERENCE_PRECISION_HINT": "bf16" if took == "bf16" else "f32",
@@ -298,7 +297,7 @@ def _precision(one: ImageEncoder, path: NumericPath, able: bool, who: str = "pro
         return "fp32", ""
     if not able:
         return "fp32", f" (the {who} has no bf16)"
-    if max(conv.out_channels for conv, _ in _layers(one)) < _WIDE:
+    if widest(one.backbone) < _WIDE:
         return "fp32", " (so narrow a network gains nothing by bf16)"
     return "bf16", ""
 
@@ -337,65 +336,10 @@ def _openvino() -> ModuleType:
             sys.modules[reporter] = before
 
 
-def _graph(images: list[ImageEncoder], pixel_shape: tuple[int, ...]) -> Any:
-    """An OpenVINO model: pixels (BLOCK, C, H, W) -> what each member pools, (R, BLOCK, 2C).
-
-    Built operation by operation: nothing has to be traced or converted.
-    """
-    openvino = _openvino()
-    op = openvino.opset13
-    pixels = op.parameter([BLOCK, *pixel_shape], np.float32)
-    pools = []
-    for one in images:
-        maps = pixels
-        for at, (conv, norm) in enumerate(_layers(one)):
-            kernel, offset = _array(conv.weight), _array(_bias(conv))[None, :, None, None]
-            if not at:
-                kernel, offset = _standardised(one, conv, pixel_shape)
-            stride, pad = list(conv.stride), [int(p) for p in conv.padding]
-            maps = op.add(op.convolution(maps, kernel, stride, pad, pad, [1, 1]), offset)
-            maps = op.swish(
-                op.group_normalization(maps, _array(norm.weight), _array(norm.bias), norm.num_groups, norm.eps)
-            )
-        flat = op.reshape(maps, np.array([BLOCK, maps.shape[1], -1]), False)
-        last = np.array([2])
-        top = op.reduce_max(flat, last, True)
-        total = op.log(op.reduce_sum(op.exp(op.subtract(flat, top)), last, False))
-        pooled = op.concat([op.reduce_mean(flat, last, False), op.add(total, op.squeeze(top, last))], 1)
-        pools.append(op.unsqueeze(pooled, np.int64(0)))
-    return openvino.Model([op.result(op.concat(pools, 0))], [pixels], "images")
-
-
-def _standardised(
-    one: ImageEncoder, conv: nn.Conv2d, pixel_shape: tuple[int, ...]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """First kernel and offset that read raw pixels: (x - location) / scale is part of them.
-
-    The offset is a map, because around the picture there is 0 after standardising, not before. What is subtracted is so
-    kept out of reduced precision.
-    """
-    kernel = conv.weight.double() / one.scale.double()
-    shift = torch.full((1, *pixel_shape), -float(one.location), dtype=torch.float64)
-    padding = (int(conv.padding[0]), int(conv.padding[1]))
-    offset = nn.functional.conv2d(shift, kernel, _bias(conv).double(), conv.stride, padding)
-    return kernel.float().numpy(), offset.float().numpy()
-
-
-def _layers(one: ImageEncoder) -> list[_Layer]:
-    parts = list(one.backbone.layers)
-    found = [(conv, norm) for conv, norm in zip(parts[0::3], parts[1::3], strict=True)]
-    assert all(isinstance(conv, nn.Conv2d) and isinstance(norm, nn.GroupNorm) for conv, norm in found)
-    return found  # type: ignore[return-value]
-
-
 def _channels_last(one: ImageEncoder) -> ImageEncoder:
-    copy: ImageEncoder = deepcopy(one).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    last = torch.channels_last if one.backbone.dims == 2 else torch.channels_last_3d
+    copy: ImageEncoder = deepcopy(one).eval().to(memory_format=last)  # type: ignore[call-overload]
     return copy
-
-
-def _bias(conv: nn.Conv2d) -> torch.Tensor:
-    assert conv.bias is not None
-    return conv.bias
 
 
 def _array(tensor: torch.Tensor) -> NDArray[np.float32]:

@@ -135,9 +135,11 @@ def plain_clahe(plane, tiles, limit, bins=256):
 def test_clahe_is_what_its_definition_says_and_raises_local_contrast():
     plane = transform.rescale(blobs((64, 64), sigma=3), 2.0) * 0.05 + np.linspace(0, 1, 128)[:, None]
     plane = ((plane - plane.min()) / (plane.max() - plane.min())).astype(np.float32)
-    found = step(picture(plane), "clahe", tiles=4, limit=0.05).array[0, 0]
-    want = plain_clahe(plane, 4, 0.05)
+    found = step(picture(plane), "clahe", tiles=4, limit=0.008).array[0, 0]
+    want = plain_clahe(plane, 4, 0.008)
     assert np.corrcoef(found.ravel(), want.ravel())[0, 1] > 0.98
+    unlimited = step(picture(plane), "clahe", tiles=4, limit=1.0).array[0, 0]
+    assert np.abs(found - want).mean() < 0.5 * np.abs(unlimited - want).mean()
     assert found.min() >= 0
     assert found.max() <= 1
     # Local contrast: what is left after the slow change is taken away.
@@ -445,6 +447,10 @@ def test_the_body_is_what_scikit_image_finds_and_has_no_table():
     assert found.grid.offset.tolist() == [z0, r0, c0]
     assert mask[10, 46, 44]  # a lung is inside
     assert not mask[:, 87].any()
+    # A wire between the two does not make them one.
+    wired = np.array(volume.array[0])
+    wired[:, 78:88, 62] = 300.0
+    assert not body(wired, -500.0)[:, 87].any()
     blank = step(volume, "crop_body", above=-500.0, margin_mm=30.0, blank=True)
     assert blank.array.shape[2] == r1 - r0 + (10 if r0 >= 10 else r0) + min(10, 96 - r1)
     assert (blank.array[0, :, 0] == volume.array.min()).all()
@@ -502,7 +508,7 @@ def marked():
     array[8:12, 36:45, 10:19] = 400.0
     angle = np.deg2rad(20)
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1.0]])
-    direction = turn @ LPS
+    direction = turn @ LPS[:, [2, 0, 1]]  # a sagittal volume: slices run to the left, rows to the head
     direction[:, 1] *= -1  # rows run to the front
     return picture(array, (3.0, 0.8, 0.9), (-20.0, 35.0, 100.0), direction, image_type="MR")
 
@@ -520,7 +526,7 @@ CHAINS = [
 @pytest.mark.parametrize(("volume", "size"), [("whole", (20, 48, 40)), ("slices", (64, 48)), ("whole", None)])
 def test_a_prepared_pixel_knows_its_place_whatever_was_done(steps, volume, size):
     source = marked()
-    recipe = Recipe("grey", steps_from_json(steps), size, volume, 14 if volume == "slices" else 1)
+    recipe = Recipe("grey", steps_from_json(steps), size, volume, 64 if volume == "slices" else 1)
     found = prepare_picture(source, recipe)
     pixels = found.pixels[0, 0] if volume == "whole" else found.pixels[:, 0]
     assert found.pixels.dtype == np.float32
