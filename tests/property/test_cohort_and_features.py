@@ -41,7 +41,19 @@ OUTCOMES = parse(
     "outcomes.yaml",
 )
 
-AGGREGATES = ("last", "age_days", "count", "mean", "slope", "min", "max", "ever", "first_age_days", "span_days", "change")
+AGGREGATES = (
+    "last",
+    "age_days",
+    "count",
+    "mean",
+    "slope",
+    "min",
+    "max",
+    "ever",
+    "first_age_days",
+    "span_days",
+    "change",
+)
 COLUMNS = tuple(
     FeatureColumn(f"{code}:{aggregate}:{window}d", code, aggregate, window, None, code, False)
     for code in ("HDL", "M*")
