@@ -1,5 +1,6 @@
 """Finds the file behind an image path of a table, and refuses every path that leaves the image root."""
 
+import hashlib
 import os
 import stat
 from pathlib import Path, PurePosixPath
@@ -9,12 +10,13 @@ Refusal = Literal["path_refused", "file_missing"]
 """path_refused: the path is empty, absolute, has .. or NUL, or leads out through a link. file_missing: no such file."""
 
 
-def image_file(root: Path, path: str) -> Path | Refusal:
+def image_file(root: Path, path: str, folders: bool = False) -> Path | Refusal:
     """The regular file that `path` names under `root`, or why there is none.
 
     Args:
         root: image root.
         path: as it stands in a table: relative, with forward slashes.
+        folders: a folder, which holds one series, is found too.
     """
     parts = PurePosixPath(path).parts
     # resolve() and is_relative_to() alone let "" and "." through.
@@ -28,4 +30,34 @@ def image_file(root: Path, path: str) -> Path | Refusal:
         mode = os.stat(real).st_mode
     except OSError:
         return "file_missing"
-    return Path(real) if stat.S_ISREG(mode) else "path_refused"
+    return Path(real) if stat.S_ISREG(mode) or (folders and stat.S_ISDIR(mode)) else "path_refused"
+
+
+def folder_content(folder: Path) -> str | None:
+    """SHA-256 over names and bytes of all files of a folder (a series), whatever order the system lists them in.
+
+    None: a link in it leads out of it. Raises: OSError.
+    """
+    digest = hashlib.sha256()
+    for name, file in _folder_files(folder):
+        if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder)):
+            return None
+        with file.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").digest()
+        digest.update(len(name).to_bytes(8) + name + content)
+    return digest.hexdigest()
+
+
+def file_stamp(path: Path) -> str:
+    """Size and mtime of a file; of a folder's files together: what stands for the content without reading it."""
+    if not path.is_dir():
+        state = path.stat()
+        return f"{state.st_size} {state.st_mtime_ns}"
+    states = [(name, file.stat()) for name, file in _folder_files(path)]
+    text = "".join(f"{name!r} {state.st_size} {state.st_mtime_ns}\n" for name, state in states)
+    return f"{len(states)} files {hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _folder_files(folder: Path) -> list[tuple[bytes, Path]]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return sorted((path.relative_to(folder).as_posix().encode(), path) for path in files)
