@@ -1,10 +1,11 @@
 """ingest.yaml: how a source's files and columns become MEDS events, images and splits."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
+from riskpred.config.ingest_images import AnnotationMapping, ImageFolder
 from riskpred.config.model import Strict
 
 Kind = Literal["measurement", "diagnosis", "death", "leaving"]
@@ -103,12 +104,22 @@ class ImageMapping(Strict):
     image_type: str | None = Field(None, description="DICOM code for all rows: CR DX CT MR US MG OP")
     image_type_column: str | None = None
     time: TimeSpec | None = None
+    pixels: bool = Field(
+        False, description="read the pixels too: a digest of them, and blank or unreadable images are rejects"
+    )
+    label: str | None = Field(
+        None, description="column: rows of near-copies (splits.near_copies) that differ in it are refused"
+    )
+    labels: dict[str, str] = Field(default={}, description="value of `label` -> what counts; default as it is")
+    burned_in: Literal["refuse", "allow"] = Field("refuse", description="DICOM files that say BurnedInAnnotation YES")
     allow_rejects: float = Field(0.05, ge=0, le=1)
 
     @model_validator(mode="after")
     def _one_type(self) -> "ImageMapping":
         if (self.image_type is None) == (self.image_type_column is None):
             raise ValueError("give exactly one of image_type, image_type_column")
+        if self.labels and self.label is None:
+            raise ValueError("labels: only with label")
         return self
 
 
@@ -118,12 +129,24 @@ class SourceTable(Strict):
     name: str
     file: str | None = Field(None, description="CSV or Parquet under SOURCE, or a DuckDB file; globs allowed")
     table: str | None = Field(None, description="table name, where SOURCE or `file` is a DuckDB file")
-    subject: str = Field(description=f"column with the subject's identifier; {ROW} = the row's number")
+    format: str | None = Field(None, description="how the file is written, where its name does not say")
+    subject: str | None = Field(
+        None,
+        description=f"column with the subject's identifier; {ROW} = the row's number; of annotations alone: none,"
+        " they belong to whom their image belongs to",
+    )
     time: TimeSpec | None = Field(None, description="default for the mappings below")
     missing: tuple[Scalar, ...] = Field((), description="sentinels for every mapping of this table")
     events: tuple[EventMapping, ...] = ()
     long: tuple[LongMapping, ...] = ()
     images: tuple[ImageMapping, ...] = ()
+    annotations: tuple[AnnotationMapping, ...] = ()
+
+    @model_validator(mode="after")
+    def _somebody(self) -> "SourceTable":
+        if self.subject is None and (self.events or self.long or self.images):
+            raise ValueError("subject: needed for events, long and images")
+        return self
 
 
 class Anchor(Strict):
@@ -157,13 +180,20 @@ class Splits(Strict):
     column: str | None = Field(None, description="column whose value names the split through `values`")
     values: dict[str, Literal["train", "tuning", "held_out", "train_or_tuning"]] | None = None
     group: str | None = Field(None, description="column hashed instead of the subject: matched set, household")
+    near_copies: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="images whose 32 x 32 thumbnails correlate above this are copies: their people stay in one group",
+    )
     everyone: Literal["train"] | None = Field(None, description="no held-out split: too few people (cross-validate)")
 
     @model_validator(mode="after")
     def _nothing_ignored(self) -> "Splits":
         given = {key for key in self.model_fields_set if getattr(self, key) is not None}
-        if self.everyone is not None and given != {"everyone"}:
-            raise ValueError(f"{', '.join(sorted(given - {'everyone'}))}: of no use beside everyone")
+        if self.everyone is not None and not given <= {"everyone", "near_copies"}:
+            of_no_use = sorted(given - {"everyone", "near_copies"})
+            raise ValueError(f"{', '.join(of_no_use)}: of no use beside everyone")
         if (self.column is None) != (self.values is None):
             raise ValueError("give column and values together")
         if (self.table is None) != (self.column is None and self.group is None):
@@ -197,14 +227,27 @@ class IngestConfig(Strict):
     data_until: datetime | None = Field(None, description="end of follow-up; default the latest event")
     anchor: Anchor | None = None
     anchor_row: AnchorRow | None = None
-    tables: Annotated[tuple[SourceTable, ...], Field(min_length=1)]
+    tables: tuple[SourceTable, ...] = ()
+    folders: tuple[ImageFolder, ...] = Field((), description="images found in folders, or named by a DICOMDIR")
     splits: Splits = Splits()
     merges: Merges | None = Field(None, description="old identifier -> new identifier of people who were merged")
 
     @model_validator(mode="after")
+    def _something(self) -> "IngestConfig":
+        if not self.tables and not self.folders:
+            raise ValueError("give tables, folders or both")
+        names = [folder.name for folder in self.folders]
+        if len(set(names)) != len(names):
+            raise ValueError("names of folders have to differ")
+        images = [item for table in self.tables for item in table.images]
+        if any(item.label for item in images) and self.splits.near_copies is None:
+            raise ValueError("label of images: of use only with splits.near_copies")
+        return self
+
+    @model_validator(mode="after")
     def _numbered_alone(self) -> "IngestConfig":
         numbered = [table.name for table in self.tables if table.subject == ROW]
-        if numbered and len(self.tables) > 1:
+        if numbered and len(self.tables) + len(self.folders) > 1:
             raise ValueError(
                 f"tables.{numbered[0]}: subject {ROW} only in the one table of a study: "
                 "a row's number says nothing of who a row of another table is"

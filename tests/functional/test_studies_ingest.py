@@ -89,7 +89,13 @@ def test_every_fact_is_accounted_for_and_nothing_is_wrong(ingested: Ingested, st
     summary, path = ingested(study)
     for count in summary.sources:
         assert count.facts == (
-            count.events + count.images + count.rejects + count.missing + count.repeats + count.ignored
+            count.events
+            + count.images
+            + count.annotations
+            + count.rejects
+            + count.missing
+            + count.repeats
+            + count.ignored
         )
     with Warehouse.open(path) as warehouse:
         assert warehouse.problems == {}

@@ -21,6 +21,16 @@ _PHRASES = {
     "path_refused": "image path leads out of the image root or to no regular file",
     "file_missing": "image file not there",
     "ambiguous_image_id": "image_id stands for several images",
+    "burned_in_annotation": "text in the pixels of {code}, or not excluded",
+    "blank": "blank picture",
+    "inverted": "picture with black and white exchanged",
+    "cropped": "cropped picture",
+    "several_series": "several series in one folder",
+    "no_image": "annotation that names no image",
+    "no_label": "annotation without a label",
+    "no_such_image": "annotation of an image that was not kept",
+    "ambiguous_lesion": "lesion number stands for several annotations",
+    "contradictory_annotation": "none said of an image that has a lesion",
 }
 _SETTINGS = {
     "unknown_unit": "units",
@@ -37,6 +47,9 @@ _REPAIRS = {
     "not_a_number": "correct the source, or name what stands for a missing value in `missing` of this code",
     "unreadable_row": "correct the file: one delimiter, closed quotes, as many fields as the header",
     "file_missing": "put the files there, or correct `path`",
+    "no_such_image": "correct the column that names the image, or raise `allow_rejects`; it may be a reject itself",
+    "burned_in_annotation": "have the export cleaned, or set burned_in: allow where nothing in the pixels names anyone",
+    "several_series": "export each series into a folder of its own",
 }
 
 
@@ -104,12 +117,17 @@ def check_limits(tallies: list[Tally]) -> None:
     if len(over) > 1:
         do += f"; {len(over) - 1:,} more mapping{'s reject' if len(over) > 2 else ' rejects'} too much"
     raise InputError(
-        f"{tally.source}: {_PHRASES[reason].format(code=tally.label)} in {count:,} of {tally.judged:,} rows"
+        f"{tally.source}: {_phrase(reason).format(code=tally.label)} in {count:,} of {tally.judged:,} rows"
         f" ({100 * share:.1f} %, allowed {100 * tally.allowed:g} %).",
         wanted=f"{tally.wanted[reason]} ({tally.where}{setting})",
         got=got,
         do=do,
     )
+
+
+def _phrase(reason: str) -> str:
+    """A reason in words; those of readers of images speak for themselves."""
+    return _PHRASES.get(reason, f"{{code}} refused as {reason}")
 
 
 def _units_shown(tally: Tally) -> str:

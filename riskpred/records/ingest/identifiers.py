@@ -32,3 +32,13 @@ def with_subject(frame: pl.DataFrame, column: str) -> pl.DataFrame:
 def hashed_identifier(text: str) -> int:
     """63 bits of the hash of an identifier that is no whole number."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def hashed_uid(uid: str) -> str:
+    """image_id of an image that a UID names (SOPInstanceUID, of a series SeriesInstanceUID): 32 hex characters.
+
+    Example:
+        >>> hashed_uid("1.2.3")
+        '4cf590444a72af0a001a56e44da3ad2b'
+    """
+    return hashlib.blake2b(uid.strip().encode(), digest_size=16).hexdigest()

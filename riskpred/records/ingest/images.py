@@ -1,16 +1,20 @@
-"""Applies an image mapping to rows: the file behind each, its content's digest, and why it is refused if it is."""
+"""Applies an image mapping to rows: the file behind each, what it says of itself, and why it is refused if it is."""
 
 import hashlib
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from riskpred.config.ingest import ROW, ImageMapping, TimeSpec
 from riskpred.errors import ConfigError
-from riskpred.records.image_path import image_file
+from riskpred.progress import Progress
+from riskpred.records.image_path import folder_content, image_file
 from riskpred.records.ingest.identifiers import SUBJECT
+from riskpred.records.ingest.look import UNKNOWN, Asked, Header, Look, Seen
 from riskpred.records.ingest.mapping import STATUS
 from riskpred.records.ingest.times import read_time
 from riskpred.records.ingest.values import text_of
@@ -29,12 +33,44 @@ WANTED = {
     "ambiguous_image_id": "one image per image_id",
 }
 
+LABEL = "#label"
+THUMBNAIL = "#thumbnail"
+WOULD_DO = "#wanted"
+"""Columns of image facts beside those of `images`: label and thumbnail by which near-copies are judged, and what a
+refused one should have been."""
+
+ABOUT = {
+    "body_part": pl.String,
+    "view": pl.String,
+    "laterality": pl.String,
+    "frames": pl.Int64,
+    "row_spacing_mm": pl.Float64,
+    "col_spacing_mm": pl.Float64,
+    "slice_spacing_mm": pl.Float64,
+    "pixel_digest": pl.String,
+    "notes": pl.String,
+}
+"""Columns of `images` that the file itself fills."""
+
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
-def path_columns(mapping: ImageMapping) -> list[str]:
-    """Source columns that the path template names."""
-    return _PLACEHOLDER.findall(mapping.path)
+@dataclass(frozen=True)
+class Files:
+    """Where images lie, and who opens them. look: None = nobody: what a file says of itself stays unknown.
+
+    thumbnails: near-copies are looked for, so the pixels of every image are read.
+    """
+
+    root: Path
+    look: Look | None
+    progress: Progress
+    thumbnails: bool = False
+
+
+def path_columns(template: str) -> list[str]:
+    """Source columns that a path template names."""
+    return _PLACEHOLDER.findall(template)
 
 
 def checked_image(mapping: ImageMapping, time: TimeSpec | None, where: str) -> TimeSpec:
@@ -48,17 +84,16 @@ def checked_image(mapping: ImageMapping, time: TimeSpec | None, where: str) -> T
     return time
 
 
-def apply_images(mapping: ImageMapping, time: TimeSpec, frame: pl.DataFrame, zone: str, root: Path) -> pl.DataFrame:
-    """One fact per row: ROW, SUBJECT, STATUS (as in mapping.py), image_id, time, image_type, path, sha256."""
+def apply_images(mapping: ImageMapping, time: TimeSpec, frame: pl.DataFrame, zone: str, files: Files) -> pl.DataFrame:
+    """One fact per row: ROW, SUBJECT, STATUS (as in mapping.py), columns of `images`, LABEL, THUMBNAIL, WOULD_DO."""
     schema = frame.schema
     known = read_time(time, "measurement", zone, schema)
     image_id = text_of(mapping.image_id, schema[mapping.image_id])
     kind = pl.lit(mapping.image_type, dtype=pl.String)
     if mapping.image_type_column is not None:
         kind = text_of(mapping.image_type_column, schema[mapping.image_type_column])
-    path, missing = _path(mapping, schema), image_id.is_null()
-    for column in path_columns(mapping):
-        missing = missing | text_of(column, schema[column]).is_null()
+    path, incomplete = path_of(mapping.path, schema)
+    missing = image_id.is_null() | incomplete
     status = (
         pl.when(missing)
         .then(pl.lit("missing"))
@@ -77,15 +112,86 @@ def apply_images(mapping: ImageMapping, time: TimeSpec, frame: pl.DataFrame, zon
         known.time.alias("time"),
         kind.alias("image_type"),
         path.alias("path"),
+        _label(mapping, schema).alias(LABEL),
     )
-    return _with_files(facts, root)
+    return _with_looks(_with_files(facts, files.root), mapping, files)
 
 
-def _path(mapping: ImageMapping, schema: pl.Schema) -> pl.Expr:
+def path_of(template: str, schema: pl.Schema) -> tuple[pl.Expr, pl.Expr]:
+    """The path that a template names, and whether a column that it needs is empty."""
     parts: list[pl.Expr] = []
-    for number, piece in enumerate(_PLACEHOLDER.split(mapping.path)):
+    for number, piece in enumerate(_PLACEHOLDER.split(template)):
         parts.append(text_of(piece, schema[piece]) if number % 2 else pl.lit(piece))
-    return pl.concat_str(parts)
+    missing = pl.lit(False)
+    for column in path_columns(template):
+        missing = missing | text_of(column, schema[column]).is_null()
+    return pl.concat_str(parts), missing
+
+
+def content_of(path: Path) -> str | None:
+    """SHA-256 of a file, or of a folder's files; None for a folder with a link that leads out of it."""
+    if path.is_dir():
+        return folder_content(path)
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def described(header: Header | None, seen: Seen | None) -> dict[str, Any]:
+    """ABOUT of one image, from its header and its pixels; what pixels say goes first."""
+    spacing = seen.spacing_mm if seen is not None else UNKNOWN
+    if spacing == UNKNOWN and header is not None:
+        spacing = header.spacing_mm
+    notes = [one for one in (header and header.notes, seen and seen.notes) if one]
+    return {
+        "body_part": header and header.body_part,
+        "view": header and header.view,
+        "laterality": header and header.laterality,
+        "frames": (seen and seen.frames) or (header and header.frames),
+        "row_spacing_mm": spacing[1],
+        "col_spacing_mm": spacing[2],
+        "slice_spacing_mm": spacing[0],
+        "pixel_digest": seen and seen.digest,
+        "notes": "; ".join(dict.fromkeys(notes)) or None,
+    }
+
+
+def _label(mapping: ImageMapping, schema: pl.Schema) -> pl.Expr:
+    if mapping.label is None:
+        return pl.lit(None, dtype=pl.String)
+    label = text_of(mapping.label, schema[mapping.label])
+    return label.replace(mapping.labels) if mapping.labels else label
+
+
+def _with_looks(facts: pl.DataFrame, mapping: ImageMapping, files: Files) -> pl.DataFrame:
+    """Add ABOUT, THUMBNAIL and WOULD_DO, and refuse what its file says is of no use."""
+    there: list[str] = facts.filter(pl.col(STATUS).is_null())["path"].to_list()
+    headers: dict[str, Header] = {}
+    seen: dict[str, Seen] = {}
+    if files.look is not None and there:
+        paths = [path for path in dict.fromkeys(there) if not (files.root / path).is_dir()]
+        headers = dict(zip(paths, files.look.headers(files.root, paths, "image headers", files.progress), strict=True))
+        if mapping.pixels or files.thumbnails:
+            asked = [Asked(path) for path in dict.fromkeys(there)]
+            looked = files.look.pixels(files.root, asked, "image pixels", files.progress)
+            seen = {one.path: found for one, found in zip(asked, looked, strict=True)}
+    rows, refused = list[dict[str, Any]](), list[tuple[str | None, str | None]]()
+    for path, kind, status in facts.select("path", "image_type", STATUS).iter_rows():
+        header, pixels = (headers.get(path), seen.get(path)) if status is None else (None, None)
+        about = described(header, pixels)
+        if header is not None and header.image_type not in (None, kind):
+            about["notes"] = "; ".join(filter(None, (about["notes"], "the file names another modality")))
+        rows.append({**about, THUMBNAIL: pixels and pixels.thumbnail})
+        problem: tuple[str | None, str | None] | None = pixels and pixels.problem
+        if header is not None and header.burned_in == "yes" and mapping.burned_in == "refuse":
+            problem = ("burned_in_annotation", "pixels without text in them, or burned_in: allow")
+        refused.append(problem or (None, None))
+    reasons, would_do = zip(*refused, strict=True) if refused else ((), ())
+    about = pl.DataFrame(rows, schema={**ABOUT, THUMBNAIL: pl.Binary}) if rows else None
+    return facts.with_columns(
+        pl.coalesce(STATUS, pl.Series(reasons, dtype=pl.String)).alias(STATUS),
+        pl.Series(WOULD_DO, would_do, dtype=pl.String),
+        *(about.get_columns() if about is not None else pl.DataFrame(schema={**ABOUT, THUMBNAIL: pl.Binary})),
+    )
 
 
 def _with_files(facts: pl.DataFrame, root: Path) -> pl.DataFrame:
@@ -94,11 +200,11 @@ def _with_files(facts: pl.DataFrame, root: Path) -> pl.DataFrame:
     def look(path: str | None) -> tuple[str | None, str | None]:
         if path is None:
             return None, None
-        found = image_file(root, path)
+        found = image_file(root, path, folders=True)
         if isinstance(found, str):
             return found, None
-        with found.open("rb") as stream:
-            return None, hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = content_of(found)
+        return (None, digest) if digest is not None else ("path_refused", None)
 
     with ThreadPoolExecutor(4) as pool:
         asked = [path if status is None else None for path, status in facts.select("path", STATUS).iter_rows()]

@@ -19,8 +19,11 @@ from riskpred.records.connection import connect_readonly
 from riskpred.records.contents import write_contents
 from riskpred.records.ingest.account import SourceCount, check_limits
 from riskpred.records.ingest.identifiers import SUBJECT, hashed_identifier
+from riskpred.records.ingest.images import Files
 from riskpred.records.ingest.intake import Books, Intake, Lookups
+from riskpred.records.ingest.look import Look
 from riskpred.records.ingest.lookups import split_columns
+from riskpred.records.ingest.near_copies import joined_groups, refuse_parted
 from riskpred.records.ingest.sources import SourceFile, source_files
 from riskpred.records.ingest.staging import CONTRADICTED, Staging
 from riskpred.records.ingest.times import microseconds
@@ -72,6 +75,7 @@ def run_ingest(
     progress: Progress | None = None,
     memory_mb: int | None = None,
     *,
+    look: Look | None = None,
     folder: bool = False,
     shards: int | None = None,
 ) -> IngestSummary:
@@ -81,6 +85,8 @@ def run_ingest(
         study: name of a packaged study, or a folder with ingest.yaml.
         source: folder of the source files (it is also the image root), or a DuckDB file.
         memory_mb: of DuckDB; default: half the machine's memory, at most 4,000. The rest goes to disk beside `into`.
+        look: who opens image files; None = what a file says of itself stays unknown, and a study that asks for pixels
+            is refused.
         folder: write a folder of MEDS Parquet shards (see records.shards) in place of a DuckDB file; also where `into`
             is a folder already, or `shards` is given.
         shards: how many; default: one per 5 million events.
@@ -94,19 +100,20 @@ def run_ingest(
     progress = progress or Silent()
     config = load_ingest(study)
     _check_zone(config)
+    _check_look(config, look)
     memory_mb = memory_mb or _default_memory_mb()
     _refuse_source(into, [source])
     if not (folder or shards is not None or into.is_dir()):
         with staged(into, f"{memory_mb}MB") as connection:
             _refuse_unless_warehouse(into)  # under the lock: what is there now is what would be replaced
-            summary = _ingest(connection, config, source, into, progress, memory_mb)
+            summary = _ingest(connection, config, source, into, progress, memory_mb, look)
             write_contents(connection)  # last: it holds for the file as it is now
         return summary
     _refuse_source_folder(into, source)
     with staged_folder(into, MANIFEST) as files:
         build = files / "build.duckdb"
         with staged(build, f"{memory_mb}MB") as connection:
-            summary = _ingest(connection, config, source, into, progress, memory_mb)
+            summary = _ingest(connection, config, source, into, progress, memory_mb, look)
             write_shards(connection, files, shards)
         build.unlink()
     return summary
@@ -119,6 +126,7 @@ def _ingest(
     into: Path,
     progress: Progress,
     memory_mb: int,
+    look: Look | None,
 ) -> IngestSummary:
     """Make the tables of the warehouse in an empty database."""
     # Each thread of a sort needs memory of its own.
@@ -131,9 +139,10 @@ def _ingest(
     _refuse_source(into, [file.path for found in files for file in found])
     lookups, splits = Lookups.read(source, config), split_columns(source, config)
     root = (source if source.is_dir() else source.parent).resolve()
+    opened = Files(root, look, progress, thumbnails=config.splits.near_copies is not None)
     for intake, found in zip(intakes, files, strict=True):
         for file in found:
-            intake.take(file, lookups, root, progress)
+            intake.take(file, lookups, opened, progress)
         _refuse_empty(found, books, intake)
     books.staging.add("identifier", lookups.merges.identifiers())
     books.staging.write("subject_merges", lookups.merges.table())
@@ -155,6 +164,7 @@ def _finish(
         tally.refused["ambiguous_image_id"] += times
         tally.wanted["ambiguous_image_id"] = "one image per image_id"
     check_limits(list(books.tallies.values()))
+    together = _near_copies(config, books, counts)
     for number, kept, repeats in staging.write_events():
         counts[number].events = kept
         counts[number].repeats += repeats
@@ -183,8 +193,9 @@ def _finish(
             got=", ".join(f"{count.source}: {count.missing:,} missing, {count.ignored:,} ignored" for count in counts),
             do="check the columns that ingest.yaml names",
         )
-    groups = _by_subject(columns, "group")
+    groups = joined_groups(_by_subject(columns, "group"), together) if together else _by_subject(columns, "group")
     splits = assigned(config.splits, subjects, _by_subject(columns, "value"), groups)
+    refuse_parted(together, dict(zip(subjects, splits, strict=True)))
     schema = {"subject_id": pl.Int64, "split": pl.String}
     staging.write("subject_splits", pl.DataFrame({"subject_id": subjects, "split": splits}, schema=schema))
     grouped = {subject: hashed_identifier(group) for subject in subjects if (group := groups.get(subject)) is not None}
@@ -203,6 +214,22 @@ def _finish(
         splits=dict(sorted(Counter(splits).items())),
         sources=counts,
     )
+
+
+def _near_copies(config: IngestConfig, books: Books, counts: tuple[SourceCount, ...]) -> list[list[int]]:
+    """Refuse rows of near-copies that contradict each other; the subjects of each set of near-copies that is left."""
+    limit = config.splits.near_copies
+    if limit is None:
+        return []
+    owner = books.staging.image_subjects()
+    copies = books.thumbnails.copies(limit, set(owner))
+    doubtful = books.thumbnails.contradictory(copies)
+    for number, times in books.staging.refuse_rows_of(doubtful) if doubtful else ():
+        counts[number].rejects += times
+        counts[number].reasons["contradictory_copy"] += times
+    left = set(owner) - set(doubtful)
+    sets = [{owner[name] for place in one if (name := books.thumbnails.image_id[place]) in left} for one in copies]
+    return [sorted(one) for one in sets if len(one) > 1]
 
 
 def _by_subject(columns: pl.DataFrame | None, name: str) -> dict[int, str | None]:
@@ -275,6 +302,12 @@ def _refuse_empty(files: list[SourceFile], books: Books, intake: Intake) -> None
             wanted=f"at least one row for tables.{intake.table.name} (ingest.yaml)",
             do="check that the export is complete",
         )
+
+
+def _check_look(config: IngestConfig, look: Look | None) -> None:
+    pixels = any(item.pixels for table in config.tables for item in table.images)
+    asked = pixels or bool(config.folders) or config.splits.near_copies is not None
+    assert look is not None or not asked, "a study that asks for what is in image files needs someone who opens them"
 
 
 def _check_zone(config: IngestConfig) -> None:

@@ -12,6 +12,7 @@ import polars as pl
 from riskpred.config.ingest import ROW, SourceTable
 from riskpred.errors import InputError
 from riskpred.records.connection import connect_readonly
+from riskpred.records.ingest.formats import Reader, reader_of
 
 BATCH = 100_000
 _DUCKDB = (".duckdb", ".db")
@@ -25,12 +26,16 @@ _CSV_OPTIONS = (
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file, or one table of a DuckDB file. `name` is how rejects and `ingests` call it."""
+    """One file, or one table of a DuckDB file. `name` is how rejects and `ingests` call it.
+
+    rows: all of them, where the format is one that is read whole (formats.py).
+    """
 
     name: str
     path: Path
     table: str | None
     columns: tuple[str, ...]
+    rows: pl.DataFrame | None = None
 
     def batches(self, columns: Sequence[str], broken: list[int] | None = None) -> Iterator[pl.DataFrame]:
         """The columns asked for, in file order, and ROW: the number of the row in its file, 1 below the header.
@@ -40,6 +45,9 @@ class SourceFile:
 
         Raises: InputError, when the file breaks off or is damaged.
         """
+        if self.rows is not None:
+            yield from self._slices(columns)
+            return
         picked = ", ".join(_quoted(column) for column in columns if column != ROW) or "NULL"
         done = 0
         with _reader(self.path, self.table) as (connection, relation):
@@ -60,8 +68,18 @@ class SourceFile:
                     do="fetch the file again",
                 ) from None
 
+    def _slices(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+        assert self.rows is not None
+        wanted = [column for column in columns if column != ROW]
+        frame = self.rows.select(*wanted, pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(ROW))
+        for batch in frame.iter_slices(BATCH):
+            if batch.height:
+                yield batch
+
     def row_count(self) -> int | None:
         """Rows, where the file itself says so (a CSV does not)."""
+        if self.rows is not None:
+            return self.rows.height
         if self.table is None and _CSV.search(self.path.name):
             return None
         with _reader(self.path, self.table) as (connection, relation):
@@ -106,6 +124,9 @@ def source_files(source: Path, table: SourceTable, needed: Sequence[str]) -> lis
             got=", ".join(there[:20]) + (f" and {len(there) - 20:,} more" if len(there) > 20 else "") or "nothing",
             do="put the file there, or correct --from",
         )
+    read = reader_of(table.format, f"ingest.yaml, tables.{table.name}")
+    if read is not None:
+        return [_read_whole(source, paths, table, read, needed)]
     if table.subject == ROW and len(paths) > 1:
         raise InputError(
             f"{source}: {len(paths)} files match {table.file}, but their rows are numbered ({ROW}).",
@@ -120,6 +141,21 @@ def source_files(source: Path, table: SourceTable, needed: Sequence[str]) -> lis
     return found
 
 
+def _read_whole(
+    source: Path, paths: Sequence[Path], table: SourceTable, read: Reader, needed: Sequence[str]
+) -> SourceFile:
+    name = table.file or table.name
+    try:
+        rows = read(source, paths)
+    except (pl.exceptions.PolarsError, ValueError, KeyError, TypeError, OSError) as error:
+        raise InputError(
+            f"{name}: not readable as {table.format} ({type(error).__name__}).",
+            wanted=f"files in the format {table.format} (ingest.yaml, tables.{table.name})",
+            do="fetch the files again, or correct `format`",
+        ) from None
+    return _with_columns(SourceFile(name, paths[0], None, tuple(rows.columns), rows), needed)
+
+
 def _opened(path: Path, table: str | None, name: str, needed: Sequence[str]) -> SourceFile:
     try:
         with _reader(path, table) as (connection, relation):
@@ -130,6 +166,12 @@ def _opened(path: Path, table: str | None, name: str, needed: Sequence[str]) -> 
             wanted="CSV, Parquet or DuckDB" if table is None else f"a table {table} in {path.name}",
             do="check the file; a CSV needs a header, and its name must end in .csv, .tsv or .txt (.gz)",
         ) from None
+    return _with_columns(SourceFile(name, path, table, columns), needed)
+
+
+def _with_columns(file: SourceFile, needed: Sequence[str]) -> SourceFile:
+    """The file, once it has every column that is needed. Raises: InputError."""
+    name, columns = file.name, file.columns
     absent = sorted(set(needed) - set(columns))
     if absent:
         # A file without a header has a person's values where the names should be: those are never shown.
@@ -140,7 +182,7 @@ def _opened(path: Path, table: str | None, name: str, needed: Sequence[str]) -> 
             got=", ".join(columns) if named else f"{len(columns)} columns; the first line does not look like a header",
             do="correct the file, or the column's name in ingest.yaml",
         )
-    return SourceFile(name, path, table, columns)
+    return file
 
 
 @contextmanager

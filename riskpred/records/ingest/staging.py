@@ -9,16 +9,19 @@ from riskpred.errors import InputError
 from riskpred.records.schema import table_schema
 
 _TABLES = {
-    "fact": "source INTEGER, subject_id BIGINT, time TIMESTAMP, code VARCHAR, numeric_value FLOAT, text_value VARCHAR,"
+    "fact": "source INTEGER, row BIGINT, subject_id BIGINT, time TIMESTAMP, code VARCHAR,"
+    " numeric_value FLOAT, text_value VARCHAR,"
     " unit VARCHAR",
     "image_fact": "source INTEGER, mapping INTEGER, row BIGINT, subject_id BIGINT, image_id VARCHAR, time TIMESTAMP,"
     " image_type VARCHAR, path VARCHAR, sha256 VARCHAR, body_part VARCHAR, view VARCHAR, laterality VARCHAR,"
     " frames BIGINT, row_spacing_mm DOUBLE, col_spacing_mm DOUBLE, slice_spacing_mm DOUBLE, pixel_digest VARCHAR,"
     " notes VARCHAR",
-    "annotation_fact": "source INTEGER, mapping INTEGER, row BIGINT, image_id VARCHAR, lesion BIGINT, label VARCHAR,"
+    "annotation_fact": "source INTEGER, mapping INTEGER, row BIGINT, image_id VARCHAR, image_path VARCHAR,"
+    " lesion BIGINT, label VARCHAR,"
     " kind VARCHAR, path VARCHAR, mask_value BIGINT, x_mm DOUBLE, y_mm DOUBLE, z_mm DOUBLE, diameter_mm DOUBLE,"
     " at_row DOUBLE, col DOUBLE, height_px BIGINT, width_px BIGINT, slice DOUBLE, points VARCHAR",
-    "reject": "source INTEGER, row BIGINT, subject_id BIGINT, reason VARCHAR, field VARCHAR, wanted VARCHAR",
+    "reject": "source INTEGER, row BIGINT, key VARCHAR, subject_id BIGINT, reason VARCHAR, field VARCHAR,"
+    " wanted VARCHAR",
     "identifier": "subject_id BIGINT, source_id VARCHAR",
 }
 CONTRADICTED = {
@@ -56,10 +59,10 @@ class Staging:
         """Shift row numbers that were counted without the broken lines of the file. `broken`: ascending row numbers."""
         before = pl.DataFrame({"readable_before": [number - i for i, number in enumerate(broken)]})
         self._connection.register("incoming", before.to_arrow())
-        for table in ("reject", "image_fact", "annotation_fact"):
+        for table in ("reject", "fact", "image_fact", "annotation_fact"):
             self._connection.execute(
                 f"UPDATE {table} SET row = row + (SELECT count(*) FROM incoming WHERE readable_before <= row)"
-                f" WHERE source = {source}"
+                f" WHERE source = {source} AND row IS NOT NULL"
             )
         self._connection.unregister("incoming")
 
@@ -86,7 +89,7 @@ class Staging:
         )
         if counts:
             self._connection.execute(
-                "INSERT INTO reject SELECT source, row, subject_id, 'ambiguous_image_id', 'image_id',"
+                "INSERT INTO reject SELECT source, row, NULL, subject_id, 'ambiguous_image_id', 'image_id',"
                 f" 'one image per image_id' FROM image_fact WHERE image_id IN ({several})"
             )
             self._connection.execute(
@@ -135,6 +138,10 @@ class Staging:
 
         To be called once `images` is made. As with images, all that contradict each other go.
         """
+        self._connection.execute(
+            "UPDATE annotation_fact SET image_id = images.image_id FROM images"
+            " WHERE annotation_fact.image_id IS NULL AND annotation_fact.image_path = images.path"
+        )
         lesion = "image_id, lesion"
         several = (
             f"SELECT {lesion} FROM (SELECT DISTINCT {_MARK} FROM annotation_fact WHERE lesion IS NOT NULL)"
@@ -143,7 +150,7 @@ class Staging:
         marked = "SELECT image_id FROM annotation_fact WHERE kind <> 'none'"
         found = []
         for reason, field, condition in (
-            ("no_such_image", "image_id", "image_id NOT IN (SELECT image_id FROM images)"),
+            ("no_such_image", "image_id", "image_id IS NULL OR image_id NOT IN (SELECT image_id FROM images)"),
             ("ambiguous_lesion", "lesion", f"({lesion}) IN ({several})"),
             ("contradictory_annotation", "kind", f"kind = 'none' AND image_id IN ({marked})"),
         ):
@@ -152,7 +159,8 @@ class Staging:
             )
             if counts:
                 self._connection.execute(
-                    f"INSERT INTO reject SELECT source, row, NULL, '{reason}', '{field}', '{CONTRADICTED[reason]}'"
+                    f"INSERT INTO reject SELECT source, row, NULL, NULL, '{reason}', '{field}',"
+                    f" '{CONTRADICTED[reason]}'"
                     f" FROM annotation_fact WHERE {condition}"
                 )
                 self._connection.execute(f"DELETE FROM annotation_fact WHERE {condition}")
@@ -182,6 +190,34 @@ class Staging:
         )
         return _with_repeats(staged, self._by_source("mark"))
 
+    def image_subjects(self) -> dict[str, int]:
+        """Subject of each image that is not refused so far."""
+        return dict(self._connection.execute("SELECT DISTINCT image_id, subject_id FROM image_fact").fetchall())
+
+    def refuse_rows_of(self, images: Sequence[str]) -> list[tuple[int, int]]:
+        """Move these images, and the events of their source rows, to `reject` as contradictory_copy.
+
+        The label of such a row is as doubtful as its picture. Returns: (source, how many).
+        """
+        self._connection.register("incoming", pl.DataFrame({"image_id": list(images)}).to_arrow())
+        self._connection.execute(
+            "CREATE TEMP TABLE doubtful AS SELECT DISTINCT source, row FROM image_fact"
+            " WHERE image_id IN (SELECT image_id FROM incoming)"
+        )
+        self._connection.unregister("incoming")
+        found: dict[int, int] = {}
+        for table, named in (("image_fact", "'image_id'"), ("fact", "code")):
+            where = f"FROM {table} WHERE (source, row) IN (SELECT (source, row) FROM doubtful)"
+            for source, times in self._rows(f"SELECT source, count(*) {where} GROUP BY 1"):
+                found[source] = found.get(source, 0) + times
+            self._connection.execute(
+                f"INSERT INTO reject SELECT source, row, NULL, subject_id, 'contradictory_copy', {named},"
+                f" 'near-copies that say the same' {where}"
+            )
+            self._connection.execute(f"DELETE {where}")
+        self._connection.execute("DROP TABLE doubtful")
+        return sorted(found.items())
+
     def write_subject_map(self) -> None:
         """Make `subject_map`: the subjects kept whose identifier is not their id."""
         self._connection.execute(table_schema("warehouse", "subject_map").ddl())
@@ -197,8 +233,8 @@ class Staging:
         self._connection.register("incoming", names.to_arrow())
         self._connection.execute(table_schema("warehouse", "rejects").ddl())
         self._connection.execute(
-            "INSERT INTO rejects SELECT name, row::VARCHAR, subject_id, reason, field, wanted FROM reject"
-            " JOIN incoming ON number = source ORDER BY number, row, field, reason"
+            "INSERT INTO rejects SELECT name, coalesce(key, row::VARCHAR), subject_id, reason, field, wanted"
+            " FROM reject JOIN incoming ON number = source ORDER BY number, row, field, reason"
         )
         self._connection.unregister("incoming")
 
