@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from riskpred.config.imaging import Channels, Recipe, Step, Volume
 from riskpred.config.model import Strict
 
 Aggregate = Literal[
@@ -18,6 +19,8 @@ first_age_days: days since the first event              span_days: first to late
 change: latest value less the one before it, at an earlier time (2 or more)
 """
 
+
+Side = Annotated[int, Field(ge=8, le=1024)]
 
 _CODES_ONLY = frozenset({"codes", "aggregates", "windows_days", "category"})
 
@@ -67,13 +70,28 @@ class SeriesModality(Strict):
 
 
 class ImageModality(Strict):
-    """The latest readable image of these types at or before prediction_time."""
+    """The latest readable images of these types at or before prediction_time, averaged by attention.
+
+    channels, steps, size, volume and slices: see imaging.py.
+    """
 
     kind: Literal["image"]
     image_types: Annotated[tuple[str, ...], Field(min_length=1)]
     window_days: int | None = None
     stale_after_days: int | None = None
-    size: int = Field(64, ge=16, le=1024, description="pixels of the square that the encoder reads")
+    most_images: int = Field(1, ge=1, le=64, description="at most so many a row, the latest; those stale are left out")
+    size: Side | Annotated[tuple[Side, ...], Field(min_length=2, max_length=3)] = Field(
+        64, description="pixels that the encoder reads: one number a side, [rows, columns], or slices first"
+    )
+    channels: Channels = "grey"
+    steps: tuple[Step, ...] | None = Field(None, description="null = those of the image type")
+    volume: Volume = "middle"
+    slices: int = Field(1, ge=1, le=256, description="of `volume: slices`, how many, evenly spaced")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ImageModality":
+        Recipe.of(self.channels, self.steps or (), self.size, self.volume, self.slices)
+        return self
 
 
 class FeaturesConfig(Strict):

@@ -35,7 +35,8 @@ def _ascending(block: _Given, *numbers: float) -> _Given:
 
 
 Foreground = Literal["all", "body"]
-"""all: every pixel.   body: the largest connected bright part, by Otsu's threshold, holes filled."""
+"""all: every pixel.   body: the largest connected part brighter than air (the lower of Otsu's
+two thresholds), holes filled."""
 
 
 class _Step(Strict):
@@ -75,8 +76,8 @@ class BiasField(_Step):
     """
 
     step: Literal["bias_field"]
-    order: int = Field(4, ge=1, le=8, description="order of the polynomial along each axis")
-    iterations: int = Field(30, ge=1, le=200, description="at most")
+    order: int = Field(3, ge=1, le=8, description="degree of the polynomial; fitted degree after degree")
+    iterations: int = Field(100, ge=1, le=500, description="at most, for each degree")
 
 
 class Zscore(_Step):
@@ -233,7 +234,9 @@ class CropBody(_Step):
     """Cuts to the largest connected foreground: no table, no letters, no empty margin."""
 
     step: Literal["crop_body"]
-    above: float | None = Field(None, description="foreground is above this (HU in CT: -500); null = Otsu's threshold")
+    above: float | None = Field(
+        None, description="foreground is above this (HU in CT: -500); null = Otsu's, the lower of two"
+    )
     margin_mm: float = Field(0.0, ge=0, description="kept around it; pixels where the spacing is unknown")
     blank: bool = Field(False, description="what lies outside the foreground becomes the picture's least value")
 
@@ -317,7 +320,8 @@ _BY_TYPE: dict[str, tuple[dict[str, Any], ...]] = {
     "US": (),
     "MG": ({"step": "crop_body", "margin_mm": 2.0}, {"step": "flip_breast"}, {"step": "percentiles"}),
     "CT": ({"step": "reorient"}, {"step": "crop_body", "above": -500.0}, {"step": "window", "preset": "mediastinum"}),
-    "MR": ({"step": "reorient"}, {"step": "percentiles", "foreground": "body"}),
+    # Not turned: most MR is of thick slices, which are read in the plane they were taken in.
+    "MR": ({"step": "percentiles", "foreground": "body"},),
     "OP": ({"step": "crop_circle"},),
 }
 
@@ -333,6 +337,13 @@ def default_steps(image_type: str | None) -> tuple[Step, ...]:
         (['crop_body', 'flip_breast', 'percentiles'], ())
     """
     return _STEPS.validate_json(json.dumps(_BY_TYPE.get(image_type or "", ())))
+
+
+_SCALING = frozenset({"zscore", "percentiles", "match_histogram", "window", "clahe"})
+"""Steps after which values are 0 to 1."""
+
+_OF_THE_FILE = frozenset({"window", "clip", "bias_field"})
+"""Steps that read values in the file's units."""
 
 
 @dataclass(frozen=True)
@@ -356,6 +367,11 @@ class Recipe:
             raise ValueError("size is 1 or more along each axis")
         if self.slices < 1 or (self.volume != "slices" and self.slices != 1):
             raise ValueError("slices is 1 or more, and belongs to `volume: slices`")
+        names = [step.step for step in self.steps]
+        scaling = [place for place, name in enumerate(names) if name in _SCALING]
+        late = [name for name in names[scaling[0] + 1 :] if name in _OF_THE_FILE] if scaling else []
+        if late:
+            raise ValueError(f"{late[0]} reads the file's own units: it comes before {names[scaling[0]]}")
 
     @classmethod
     def of(
@@ -399,8 +415,9 @@ class Recipe:
         """Raises: ValueError, KeyError, TypeError."""
         channels: Any = data["channels"]
         size = data["size"]
+        channels = channels if isinstance(channels, str) else tuple(channels)
         return cls(
-            channels if isinstance(channels, str) else tuple(channels),
+            channels,
             steps_from_json(data["steps"]),
             None if size is None else tuple(size),
             data["volume"],

@@ -28,6 +28,7 @@ class TimeSpec(Strict):
     column: drawn_at      -> a timestamp or date column; `format` (strptime) where it is text other than ISO 8601.
     offset: [a, -b, 3.5]  -> anchor + the sum of the terms, in `unit`. A term is a number, a column (a minus sign
                              before it subtracts), or `anchor_row.column` (the value in the subject's anchor row).
+                             `before: true`: so far before the anchor, whatever the sign of the sum.
     """
 
     static: Literal[True] | None = None
@@ -35,13 +36,15 @@ class TimeSpec(Strict):
     format: str | None = None
     offset: tuple[str | float, ...] | None = None
     unit: OffsetUnit = "days"
+    before: bool = False
 
     @model_validator(mode="after")
     def _one_way(self) -> "TimeSpec":
         if sum(way is not None for way in (self.static, self.column, self.offset)) != 1:
             raise ValueError("give exactly one of static, column, offset")
-        if "unit" in self.model_fields_set and self.offset is None:
-            raise ValueError("unit: only for offset")
+        for key in ("unit", "before"):
+            if key in self.model_fields_set and self.offset is None:
+                raise ValueError(f"{key}: only for offset")
         if self.format is not None and self.column is None:
             raise ValueError("format: only for column")
         return self

@@ -68,7 +68,8 @@ def score_image(
     """One score per label of the stage. Shape: target (Z, H, W), values of the stage's labels."""
     spacing = np.asarray(prepared.grid.spacing_mm, np.float64)
     for value, label in stage.labels.items():
-        marked, lesions = ndimage.label(target == value, np.ones((3, 3, 3)))
+        labelled, lesions = ndimage.label(target == value, np.ones((3, 3, 3)))
+        marked = np.asarray(labelled, np.int64)
         whole = np.zeros(target.shape, np.bool_)
         confidence, which, at_px, at_mm, sizes = [], [], [], [], []
         taken: set[int] = set()
@@ -196,7 +197,7 @@ def _sensitivity_at(scores: Sequence[ImageScore], false_positives: float) -> flo
     return best / sum(one.lesions for one in scores)
 
 
-def _same(mask: NDArray[np.bool_], marked: NDArray[np.int32]) -> int:
+def _same(mask: NDArray[np.bool_], marked: NDArray[np.int64]) -> int:
     """Number (from 0) of the marked lesion that a found one is, by its share of the union; -1 = none."""
     inside = marked[mask]
     best, share = -1, LEAST_OVERLAP

@@ -20,7 +20,7 @@ from riskpred.evaluate.censoring import Floats
 from riskpred.evaluate.reasons import TRUTHS, Truth
 from riskpred.explain.coalitions import modality_reasons
 from riskpred.explain.faithfulness import longest, rank_correlations
-from riskpred.explain.picture import attribution_map, regions_on
+from riskpred.explain.picture import Maps, attribution_map, regions_on
 from riskpred.explain.removal import People, worth_of
 from riskpred.features.batch import FeatureBatch, ImageInput
 from riskpred.model.bundle import Bundle
@@ -209,14 +209,13 @@ def pointing_games(
     for name, given in batch.inputs.items():
         if not isinstance(given, ImageInput):
             continue
-        rows = np.array(
-            [row for row in np.flatnonzero(batch.present[name]).tolist() if given.image_id[row] in where],
-            dtype=np.int64,
-        )
+        # Rows of one picture only: of several it is not known which one a risk stands on.
+        alone = np.flatnonzero(given.count == 1)
+        rows = np.array([row for row in alone.tolist() if given.image_id[given.start[row]] in where], dtype=np.int64)
         if not len(rows):
             continue
-        size = given.pixels.shape[1:]
-        centre = np.array([_prepared(*where[str(given.image_id[row])], size) for row in rows.tolist()])
+        size = given.pixels.shape[-2:]
+        centre = np.array([_prepared(*where[given.image_id[given.start[row]]], size) for row in rows.tolist()])
         for q in targets:
             games[q] = _game(people, name, rows, centre, q)
     return games
@@ -244,7 +243,7 @@ def _game(people: People, name: str, rows: NDArray[np.int64], centre: NDArray[np
                 torch.zeros_like(index),
                 index,
             )
-        for k, mask in enumerate(regions_on(maps.double().numpy())):
+        for k, mask in enumerate(regions_on(Maps.of(maps).map)):
             if mask.any():
                 row, column = centre[at + k]
                 inside[at + k], in_any[at + k] = float(mask[0, row, column]), float(mask[:, row, column].any())

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from riskpred.explain.coalitions import POINTS, coalitions, shapley_weight, value
-from riskpred.explain.picture import MAP_STEPS, Picture, Worth, attribution_map, regions_on
+from riskpred.explain.picture import MAP_STEPS, Maps, Picture, Shown, Worth, attribution_map, regions_on
 from riskpred.explain.tree_shap import TreePath, tree_path
 from riskpred.model.network import Sent, SentOne
 from riskpred.model.risk import RiskModel
@@ -56,10 +56,10 @@ class Within:
 
     Shape:
         total: (B, Q) phi_m = W(subject).      presence: (B, Q) W(attribution baseline).
-        feature: (B, Q, F) integrated gradients, F features of the modality (1 for an image).
+        feature: (B, Q, F) integrated gradients, F features of the modality (1 for images, all of them together).
         moment: (B, Q, T, C) the same of every value of a series, which sum to its features over T; series only.
     total - presence - feature.sum(-1) is the unexplained remainder.
-    picture: where in the image; image only.
+    picture: where in the images; image only.
     """
 
     total: NDArray[np.float64]
@@ -150,8 +150,8 @@ def attribution_baseline(inputs: ModalityTensors, group: Tensor, owner: Tensor |
     """The subject's own masks, every observed value at the group's; what is missing stays 0.
 
     Args:
-        group: tabular (W,) medians and one-hot modes; series (C,) medians; image (H, W) mean image; or those of each
-            subject's group, (B, ...).
+        group: tabular (W,) medians and one-hot modes; series (C,) medians; image (C, H, W) mean picture; or those of
+            each subject's group, (B, ...).
         owner: (W,) feature of each tabular column.
     Shape: that of inputs.values.
     """
@@ -160,7 +160,9 @@ def attribution_baseline(inputs: ModalityTensors, group: Tensor, owner: Tensor |
         return torch.where(inputs.observed[:, owner], group.to(inputs.values.dtype), 0.0)
     if isinstance(inputs, SeriesTensors):
         return torch.where(inputs.observed, group.to(inputs.values.dtype).unsqueeze(-2), 0.0)
-    return torch.where(inputs.present[:, None, None], group.to(inputs.values.dtype), 0.0)
+    assert isinstance(inputs, ImageTensors)
+    each = group[inputs.row] if group.ndim == inputs.values.ndim else group
+    return each.to(inputs.values.dtype).expand_as(inputs.values)
 
 
 def integrated_gradients(
@@ -178,14 +180,35 @@ def integrated_gradients(
         worth: (N rows, their subjects) -> (N, Q).
         inputs, baseline: B rows, and the values where their paths start.
         subject: (B,) which subject of `worth` each row is.
-        reduce: sums per-value attributions (B, ...) into features (B, F), or keeps them.
+        reduce: sums per-value attributions (B, ...), of images (T, ...), into features (B, F), or keeps them.
         trees: B rows; the trees' output moves along it, and its part is spread by its shares.
     Returns: (B, Q, F), or (B, Q, ...) where they are kept; float64.
     Source: Sundararajan, Taly & Yan 2017, ICML, equation 1; Gauss-Legendre quadrature of the path integral.
     """
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     at, weight = torch.from_numpy((nodes + 1) / 2), torch.from_numpy(weights / 2)
-    rows = len(subject)
+    # Large pictures go some points of the path at a time: the graph of all of them would be held.
+    few = max(1, _PATH_NUMBERS // max(1, inputs.values.numel())) if isinstance(inputs, ImageTensors) else steps
+    total: Tensor | None = None
+    for some, share in zip(torch.split(at, few), torch.split(weight, few), strict=True):
+        part = _at_points(worth, inputs, baseline, subject, some, share, reduce, trees)
+        total = part if total is None else total + part
+    assert total is not None
+    return total
+
+
+def _at_points(
+    worth: Worth,
+    inputs: ModalityTensors,
+    baseline: Tensor,
+    subject: Tensor,
+    at: Tensor,
+    weight: Tensor,
+    reduce: Callable[[Tensor], Tensor],
+    trees: TreePath | None,
+) -> Tensor:
+    """The share of some points of the path in the integral."""
+    steps, rows = len(at), len(subject)
     step = inputs.values - baseline
     shape = (-1,) + (1,) * (step.ndim)
     path = (baseline[None] + at.reshape(shape).to(step.dtype) * step[None]).flatten(0, 1).requires_grad_()
@@ -202,8 +225,7 @@ def integrated_gradients(
         for q in range(out.shape[1]):
             slopes = torch.autograd.grad(out[:, q].sum(), moved, retain_graph=q + 1 < out.shape[1])
             means = [
-                torch.tensordot(weight, slope.reshape(steps, rows, *slope.shape[1:]).double(), dims=1)
-                for slope in slopes
+                torch.tensordot(weight, slope.reshape(steps, -1, *slope.shape[1:]).double(), dims=1) for slope in slopes
             ]
             feature = reduce(means[0] * step.double())
             if trees is not None:
@@ -218,14 +240,18 @@ def within_modality(
     group: Tensor,
     owner: Tensor | None,
     map_target: NDArray[np.int64],
+    image: NDArray[np.int64] | None = None,
 ) -> Within:
     """Presence, features, moments (series) and regions (image) for B subjects.
 
-    Steps double for rows whose remainder is too large. An image is one feature, so completeness gives its row without a
+    Steps double for rows whose remainder is too large. Images are one feature, so completeness gives its row without a
     gradient: W(subject) - W(baseline).
 
     Args:
-        group: as for `attribution_baseline`.   map_target: (B,) the target on whose map an image's regions are found.
+        group: as for `attribution_baseline`.   map_target: (B,) the target on whose map the regions of images are
+            found.
+        image: (T,) a number for each image, ascending: its slices are pictures of their own; None = every picture is an
+            image.
     """
     with torch.no_grad():
         everyone = torch.arange(len(map_target))
@@ -234,7 +260,8 @@ def within_modality(
         presence = _in_blocks(lambda i: worth(inputs.with_values(start).take(i), i), everyone, _at_once(inputs))
     gain = total - presence
     if isinstance(inputs, ImageTensors):
-        picture = _look_at(worth, inputs, start, torch.from_numpy(map_target), gain)
+        each = np.arange(len(inputs.values)) if image is None else image
+        picture = _look_at(worth, inputs, start, torch.from_numpy(map_target), gain, each)
         return Within(total.numpy(), presence.numpy(), gain[..., None].numpy(), picture=picture)
     # What the trees say is told of the values themselves.
     trees = worth.trees(inputs, start)
@@ -246,30 +273,43 @@ def within_modality(
     return Within(total.numpy(), presence.numpy(), feature.numpy())
 
 
-def _look_at(worth: ModalityWorth, inputs: ImageTensors, start: Tensor, targets: Tensor, gain: Tensor) -> Picture:
-    """Regions on the map of one target a picture, and what they and the rest of it contribute to every target."""
-    rows = torch.arange(len(targets))
-    maps = _in_blocks(
-        lambda i: attribution_map(worth, inputs.take(i), start[i], targets[i], i), rows, _paths(inputs, MAP_STEPS)
-    )
-    mask = regions_on(maps.double().numpy())
-    parts = torch.from_numpy(np.concatenate([mask, ~mask.any(axis=1, keepdims=True)], axis=1)).double()
-    # A picture without a region is its own rest, and what the whole contributes is known without a gradient.
-    region = torch.zeros(*gain.shape, parts.shape[1], dtype=torch.float64)
+def _look_at(
+    worth: ModalityWorth,
+    inputs: ImageTensors,
+    start: Tensor,
+    targets: Tensor,
+    gain: Tensor,
+    image: NDArray[np.int64],
+) -> Picture:
+    """Regions on the map of one target a subject, and what they and the rest of the pictures add to every target."""
+    begin = inputs.with_values(start)
+
+    def mapped(rows: Tensor) -> Maps:
+        given, at_once = inputs.take(rows), max(1, _PATH_NUMBERS // inputs.values[0].numel())
+        return Maps.of(attribution_map(worth, given, begin.take(rows).values, targets[rows], rows, at_once))
+
+    blocks = torch.split(torch.arange(len(targets)), _paths(inputs, MAP_STEPS))
+    maps = Maps.joined([mapped(rows) for rows in blocks])
+    at, row_of = maps.shown(image), inputs.row.numpy()
+    row = row_of[at]
+    place = np.searchsorted(row, row, side="right") - 1 - np.arange(len(at))
+    mask = regions_on(maps.map[at])
+    shown = Shown(inputs, at, place, maps.slice[at], torch.from_numpy(mask).double())
+    # A subject without a region is their own rest, and what the whole contributes is known without a gradient.
+    region = torch.zeros(*gain.shape, shown.wide, dtype=torch.float64)
     region[..., -1] = gain
-    some = parts[:, 0].flatten(1).any(dim=1).nonzero()[:, 0]
+    some = torch.from_numpy(np.unique(row[mask[:, 0].any(axis=(1, 2))]))
     if len(some):
-        given, begin = inputs.take(some), start[some]
         region[some] = _converged(
             lambda part, index: worth(part, some[index]),
-            given,
-            begin,
-            lambda attribution, index: torch.einsum("bhw,bphw->bp", attribution, parts[some[index]]),
+            inputs.take(some),
+            begin.take(some).values,
+            lambda attribution, index: shown.sums(attribution, some[index]),
             gain[some],
             _allowed(gain[some]),
             first_steps=FIRST_STEPS_IMAGE,
         )
-    return Picture(maps.double().numpy(), mask, region.numpy())
+    return Picture(at, row, place, maps.slice[at], maps.channel[at], maps.map[at], mask, region.numpy())
 
 
 def _allowed(total: Tensor) -> Tensor:
@@ -327,7 +367,8 @@ def _paths(inputs: ModalityTensors, steps: int) -> int:
 
 
 def _at_once(inputs: ModalityTensors) -> int:
-    return max(1, min(_PATH_ROWS, _PATH_NUMBERS // max(1, inputs.values[0].numel())))
+    many = int(inputs.count.max()) if isinstance(inputs, ImageTensors) else 1
+    return max(1, min(_PATH_ROWS, _PATH_NUMBERS // max(1, many * inputs.values[0].numel())))
 
 
 def _in_blocks(function: Callable[[Tensor], Tensor], rows: Tensor, size: int) -> Tensor:

@@ -13,14 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from riskpred.explain.removal import Floats, People, by_player, worth_of
-from riskpred.model.tensors import ModalityTensors, SeriesTensors
+from riskpred.model.tensors import ImageTensors, ModalityTensors, SeriesTensors
 
 DEEP_LIFT: Final = "captum_deep_lift"
 GRADIENT_SHAP: Final = "captum_gradient_shap"
 
 
 class _Moved(nn.Module):
-    """W of one modality at one target, of how far each value lies from the baseline. Shape: (N, ...), (N,) -> (N,)."""
+    """W of one modality at one target, of how far each value lies from the baseline. Shape: (N, ...), (N,) -> (N,).
+
+    Images are as `_by_row` has them.
+    """
 
     def __init__(
         self,
@@ -35,8 +38,13 @@ class _Moved(nn.Module):
         self._worth, self._given, self._start, self._target = worth, given, start, target
 
     def forward(self, moved: Tensor, subject: Tensor) -> Tensor:
-        values = self._start[subject] + moved
         given = self._given.take(subject)
+        if isinstance(given, ImageTensors):
+            start = self._given.with_values(self._start)
+            assert isinstance(start, ImageTensors)
+            values = start.take(subject).values + moved[_there(given, moved.shape[1])]
+        else:
+            values = self._start[subject] + moved
         if isinstance(given, SeriesTensors):  # cut to the longest of these rows
             values = values[:, : given.values.shape[1]]
         return self._worth(given.with_values(values), subject)[:, self._target]
@@ -57,7 +65,8 @@ def captum_contributions(people: People, targets: Sequence[int], method: str, se
             some = people.take(rows.numpy())
             worth, here = worth_of(some, name, targets), torch.arange(len(rows))
             inputs, start = some.inputs[name], some.start[name]
-            moved = (inputs.values - start).requires_grad_()
+            away = inputs.values - start
+            moved = (_by_row(inputs, away) if isinstance(inputs, ImageTensors) else away).requires_grad_()
             found[name] = []
             for t in range(len(targets)):
                 module = _Moved(people.model, worth, inputs, start, t)
@@ -72,3 +81,16 @@ def captum_contributions(people: People, targets: Sequence[int], method: str, se
                     )
                 found[name].append(said.detach().double())
     return by_player(people, {name: torch.stack(each, dim=1) for name, each in found.items()}, len(targets))
+
+
+def _there(given: ImageTensors, most: int) -> Tensor:
+    """Which of so many places of each row hold a picture. Shape: (B, most)."""
+    return torch.arange(most) < given.count[:, None]
+
+
+def _by_row(given: ImageTensors, values: Tensor) -> Tensor:
+    """Ragged pictures as one entry a row, which Captum can repeat: (T, ...) -> (B, N, ...), 0 after the last."""
+    there = _there(given, int(given.count.max()))
+    found = values.new_zeros(*there.shape, *values.shape[1:])
+    found[there] = values
+    return found

@@ -9,10 +9,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
+from riskpred.explain.picture import Picture
 from riskpred.explain.reasons import REGION, decimal, schema_without_run
-from riskpred.explain.regions import measured, outline
+from riskpred.explain.regions import REGIONS, measured, outline
 from riskpred.features.batch import FeatureBatch, ImageInput, SeriesInput
-from riskpred.features.plan import FeaturePlan, SeriesPlan
+from riskpred.features.plan import FeaturePlan, ImagePlan, SeriesPlan
 from riskpred.records.chunk import STATIC
 
 LARGEST_PICTURE = 64 * 1024
@@ -40,22 +41,31 @@ def series_rows(batch: FeatureBatch, plan: FeaturePlan, modality: str, rows: NDA
     )
 
 
-def image_rows(batch: FeatureBatch, modality: str, rows: NDArray[np.int64], mask: NDArray[np.bool_]) -> pa.Table:
-    """One row per image: the prepared picture, the outlines of its regions, their place and size.
+def image_rows(
+    given: ImageInput,
+    spec: ImagePlan,
+    modality: str,
+    subject_id: NDArray[np.int64],
+    picture: Picture,
+    share: NDArray[np.float64],
+) -> pa.Table:
+    """One row per image, a subject's latest first: what is shown of it, the outlines of its regions, their place and
+    size, and what the image weighs among those of its subject.
 
     Args:
-        mask: the regions of each picture, as `Picture` has them. Shape: (len(rows), regions, H, W).
+        given: pictures of B subjects, `subject_id` (B,); picture: what is shown of them.
+        share: (T,) attention weight of each picture.
     """
-    given = batch.inputs[modality]
-    assert isinstance(given, ImageInput), modality
-    drawn = [_drawn(given.pixels[row], given.spacing_mm[row], mask[at]) for at, row in enumerate(rows.tolist())]
+    order = np.lexsort((picture.place, picture.row))
+    drawn = [_drawn(given, spec, modality, picture, p, share) for p in order.tolist()]
+    at = picture.at[order]
     return _rows(
         "image",
-        subject_id=batch.subject_id[rows],
-        name=np.array([given.image_id[row] for row in rows.tolist()], dtype=object),
-        time=given.time[rows],
-        value=np.full(len(rows), None, dtype=object),
-        unit=np.full(len(rows), None, dtype=object),
+        subject_id=subject_id[picture.row[order]],
+        name=np.array([given.image_id[place] for place in at.tolist()], dtype=object),
+        time=given.time[at],
+        value=np.full(len(at), None, dtype=object),
+        unit=np.full(len(at), None, dtype=object),
         picture=[picture for picture, _, _ in drawn],
         outline=[outlines for _, outlines, _ in drawn],
         note=[note for _, _, note in drawn],
@@ -63,8 +73,12 @@ def image_rows(batch: FeatureBatch, modality: str, rows: NDArray[np.int64], mask
 
 
 def png(pixels: NDArray[np.float32]) -> tuple[bytes, float]:
-    """PNG of at most 64 KiB of pixels in 0..1, and the factor by which it had to be made smaller. Shape: (H, W)."""
-    picture = Image.fromarray((np.clip(pixels, 0, 1) * 255).round().astype(np.uint8))
+    """PNG of at most 64 KiB of pixels in 0..1, and the factor by which it had to be made smaller.
+
+    Shape: (H, W), or (3, H, W) red, green and blue.
+    """
+    levels = (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)
+    picture = Image.fromarray(levels if levels.ndim == 2 else np.ascontiguousarray(np.moveaxis(levels, 0, -1)))
     factor = 1.0
     while True:
         stream = io.BytesIO()
@@ -76,21 +90,33 @@ def png(pixels: NDArray[np.float32]) -> tuple[bytes, float]:
 
 
 def _drawn(
-    pixels: NDArray[np.float32], spacing_mm: NDArray[np.float64], mask: NDArray[np.bool_]
+    given: ImageInput, spec: ImagePlan, modality: str, picture: Picture, p: int, share: NDArray[np.float64]
 ) -> tuple[bytes, str | None, str]:
-    """PNG, outline and note of one picture."""
-    picture, factor = png(pixels)
-    height, width = (max(1, round(side * factor)) for side in pixels.shape)
+    """PNG, outline and note of one picture of those shown."""
+    at, (row, first) = int(picture.at[p]), (int(picture.row[p]), int(picture.place[p]) * REGIONS)
+    pixels = given.pixels[at]
+    flat = pixels[:, picture.slice[p]] if pixels.ndim == 4 else pixels
+    data, factor = png(flat if spec.channels == "rgb" else flat[picture.channel[p]])
+    height, width = (max(1, round(side * factor)) for side in flat.shape[1:])
+    spacing_mm = given.spacing_mm[at, 1:]
     spacing = None if np.isnan(spacing_mm).any() else (spacing_mm[0] / factor, spacing_mm[1] / factor)
-    regions = [(REGION.format(place), region) for place, region in enumerate(mask, start=1) if region.any()]
+    numbers = picture.number[row, first : first + REGIONS].tolist()
+    regions = [(REGION.format(k), mask) for k, mask in zip(numbers, picture.mask[p], strict=True) if mask.any()]
     outlines = [{"region": name, "polygon": (outline(region) * factor).tolist()} for name, region in regions]
-    note = {
+    start, step = given.slices[at]
+    file_slice = start + step * picture.slice[p]
+    of_image = given.image_number == given.image_number[at]
+    note: dict[str, object] = {
         "height_px": height,
         "width_px": width,
         "spacing_mm": None if spacing is None else [round(float(one), 6) for one in spacing],
         "regions": [measured(name, region, factor, spacing) for name, region in regions],
+        "modality": modality,
+        "weight": round(float(share[of_image].sum()), 4),
+        "slice": round(float(file_slice)) if spec.volume != "middle" and np.isfinite(file_slice) else None,
+        "channel": spec.channels[picture.channel[p]] if isinstance(spec.channels, tuple) else None,
     }
-    return picture, json.dumps(outlines) if outlines else None, json.dumps(note)
+    return data, json.dumps(outlines) if outlines else None, json.dumps(note)
 
 
 def _rows(kind: str, time: NDArray[np.int64], **columns: NDArray[np.generic] | Sequence[object]) -> pa.Table:

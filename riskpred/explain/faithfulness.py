@@ -161,10 +161,9 @@ def with_noise(people: People, seed: int, share: float = NOISE) -> People:
             flat, mask = given.values.double().flatten(0, 1), given.observed.flatten(0, 1)
             values[name] = moved(given.values, given.observed, _spread(flat, mask))
         else:
-            there = given.present[:, None, None].expand_as(given.values)
-            pixels = given.values[given.present].double()
+            pixels = given.values.double()
             spread = pixels.std(correction=0) if len(pixels) else torch.zeros((), dtype=torch.float64)
-            values[name] = moved(given.values, there, spread)
+            values[name] = moved(given.values, torch.ones_like(given.values, dtype=torch.bool), spread)
     return people.with_values(values)
 
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from riskpred.explain.attribution import Within
+from riskpred.explain.regions import REGIONS
 from riskpred.features.batch import FeatureBatch, ImageInput, SeriesInput, TabularInput
 from riskpred.features.plan import FeaturePlan, SeriesPlan, TabularPlan
 from riskpred.model.layout import Target
@@ -51,7 +52,7 @@ class Moments:
 class ModalityPart:
     """One modality's attribution for the subjects that have it. `rows`: (P,) their place in the batch.
 
-    moments: of a series, with as many steps as `within.moment` has.
+    moments: of a series, with as many steps as `within.moment` has.   picture_time: of images, (T,) of each picture.
     """
 
     modality: str
@@ -59,6 +60,7 @@ class ModalityPart:
     within: Within
     described: Described
     moments: Moments | None = None
+    picture_time: NDArray[np.int64] | None = None
 
 
 def described(batch: FeatureBatch, plan: FeaturePlan, modality: str, rows: NDArray[np.int64]) -> Described:
@@ -92,7 +94,11 @@ def described(batch: FeatureBatch, plan: FeaturePlan, modality: str, rows: NDArr
     assert isinstance(given, ImageInput)
     shape = (len(rows), 1)
     return Described(
-        ("image",), (None,), np.full(shape, np.nan), np.full(shape, None, dtype=object), given.time[rows][:, None]
+        ("image",),
+        (None,),
+        np.full(shape, np.nan),
+        np.full(shape, None, dtype=object),
+        given.latest_time[rows][:, None],
     )
 
 
@@ -224,16 +230,21 @@ def _regions(part: ModalityPart, wanted: NDArray[np.bool_]) -> _Block:
     says = (part.within.feature[..., 0] != 0) | (picture.region != 0).any(axis=-1)
     subject, target = np.nonzero(wanted[part.rows] & says)
     each = picture.region[subject, target]
-    drawn = np.asarray(picture.mask.any(axis=(2, 3)))[subject]
-    pair, place = np.nonzero(drawn)
+    assert part.picture_time is not None, part.modality
+    pair, place = np.nonzero(picture.drawn[subject])
+    number = picture.number[subject[pair], place]
+    names = np.array([REGION.format(k) for k in range(int(number.max(initial=0)) + 1)], dtype=object)
+    times = np.full(picture.drawn.shape, STATIC)
+    for p, (row, first) in enumerate(zip(picture.row, picture.place * REGIONS, strict=True)):
+        times[row, first : first + REGIONS] = part.picture_time[picture.at[p]]
     blocks = [
         _named(
             pair,
-            feature=np.array([REGION.format(k + 1) for k in range(drawn.shape[1])], dtype=object)[place],
+            feature=names[number],
             value=np.full(len(pair), np.nan),
             text_value=np.full(len(pair), None, dtype=object),
             unit=np.full(len(pair), None, dtype=object),
-            time=part.described.time[subject[pair], 0],
+            time=times[subject[pair], place],
             contribution=each[pair, place],
         ),
         _unnamed(OTHER, each[:, -1]),

@@ -110,7 +110,9 @@ class People:
             elif isinstance(given, SeriesTensors):
                 one = differs[:, :, player.place].any(dim=1)
             else:
-                one = differs.flatten(1).any(dim=1)
+                assert isinstance(given, ImageTensors)
+                each = differs.flatten(1).any(dim=1)
+                one = torch.zeros(len(given.present), dtype=torch.int64).index_add_(0, given.row, each.long()) > 0
             columns.append((one & given.present).numpy())
         return np.stack(columns, axis=1)
 
@@ -199,7 +201,7 @@ def worth_of(people: People, modality: str, targets: Sequence[int]) -> ModalityW
 def by_player(people: People, attribution: Mapping[str, Tensor], targets: int) -> Floats:
     """Attributions of values, of those who have each modality, added up to players.
 
-    Shape: modality -> (P, T, ...) with the shape of its values after T; result (B, T, F), 0 where it is absent.
+    Shape: modality -> (P, T, ...) with the shape of a row's values after T; result (B, T, F), 0 where it is absent.
     """
     found = np.zeros((len(people), targets, len(people.players)))
     for f, player in enumerate(people.players):
@@ -294,4 +296,6 @@ class Asked:
             return given.with_values(torch.where(flags[:, owner], given.values, start))
         if isinstance(given, SeriesTensors):
             return given.with_values(torch.where(flags[:, None, :], given.values, start))
-        return given.with_values(torch.where(flags[:, 0, None, None], given.values, start))
+        assert isinstance(given, ImageTensors)
+        own_picture = flags[given.row, 0].reshape(-1, *[1] * (given.values.ndim - 1))
+        return given.with_values(torch.where(own_picture, given.values, start))

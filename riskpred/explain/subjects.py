@@ -13,10 +13,11 @@ from riskpred.explain.attribution import ModalityWorth, rows_of, within_modality
 from riskpred.explain.coalitions import POINTS
 from riskpred.explain.evidence import image_rows, series_rows
 from riskpred.explain.reasons import ModalityPart, described, moments_of, reason_rows, schema_without_run
-from riskpred.features.batch import FeatureBatch, SeriesInput
+from riskpred.features.batch import FeatureBatch, ImageInput, SeriesInput
+from riskpred.features.join import take
 from riskpred.features.plan import ImagePlan, SeriesPlan, TabularPlan
 from riskpred.model.paths import FP32, MOST_DIFFERENCE
-from riskpred.model.tensors import column_owner
+from riskpred.model.tensors import ImageTensors, column_owner
 
 if TYPE_CHECKING:
     from riskpred.model.bundle import Bundle
@@ -77,23 +78,29 @@ def explain_batch(
         )
         owner = torch.tensor(column_owner(spec.columns)) if isinstance(spec, TabularPlan) else None
         baseline = bundle.profiles.baseline[name][profile[index]]
-        within = within_modality(worth, inputs[name].take(index), baseline, owner, map_target[rows])
+        here, given = inputs[name].take(index), take(batch, rows).inputs[name]
+        films = given if isinstance(given, ImageInput) else None
+        image = None if films is None else films.image_number
+        within = within_modality(worth, here, baseline, owner, map_target[rows], image)
         within = replace(
             within,
             total=np.where(wanted[rows], published[rows, :, m], within.total),
             path_points=0.0 if path == FP32 else POINTS * MOST_DIFFERENCE,
         )
-        moments, given = None, batch.inputs[name]
+        moments, times = None, None if films is None else films.time
         if within.moment is not None:
             assert isinstance(given, SeriesInput), name
-            moments = moments_of(given, rows, within.moment.shape[2])
-        parts.append(ModalityPart(name, rows, within, described(batch, plan, name, rows), moments))
+            moments = moments_of(given, np.arange(len(rows)), within.moment.shape[2])
+        parts.append(ModalityPart(name, rows, within, described(batch, plan, name, rows), moments, times))
         flagged[rows] |= (~within.within_tolerance & wanted[rows]).any(axis=1)
         if isinstance(spec, SeriesPlan):
             evidence.append(series_rows(batch, plan, name, rows))
         elif isinstance(spec, ImagePlan):
             assert within.picture is not None
-            evidence.append(image_rows(batch, name, rows, within.picture.mask))
+            assert films is not None
+            assert isinstance(here, ImageTensors), name
+            share = model.shares(name, here).numpy()
+            evidence.append(image_rows(films, spec, name, batch.subject_id[rows], within.picture, share))
     return Explained(
         explanations=reason_rows(model.targets, batch.subject_id, parts, wanted),
         evidence=pa.concat_tables(evidence),

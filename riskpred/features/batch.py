@@ -8,6 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from riskpred.records.chunk import STATIC
+
 NO_USABLE_INPUT: Final = "no_usable_input"
 """Why a row without any modality gets no risk."""
 
@@ -40,10 +42,10 @@ class SeriesInput:
 
 @dataclass(frozen=True)
 class EncodedImages:
-    """What R members' encoders said of images, and the little else that a night asks of the pixels.
+    """What R members' encoders said of T pictures, and the little else that a night asks of the pixels.
 
-    Shape: sent (B, R, V) float32, each member's V coefficients and embedding, all 0 for a row without an image.
-    moments: (B, 2) float64, mean and SD of the pixels.   input_hash: per row, digest of the pixels, "" without one.
+    Shape: sent (T, R, V) float32: each member's coefficients, embedding and, last, attention logit of each picture.
+    moments: (T, 2) float64, mean and SD of the pixels.   input_hash: T digests of the pixels.
     """
 
     sent: NDArray[np.float32]
@@ -53,16 +55,52 @@ class EncodedImages:
 
 @dataclass(frozen=True)
 class ImageInput:
-    """pixels: (B, H, W) float32 in 0..1, all 0 for a row without an image; image_id: "" there.
-    time: (B,) int64.  spacing_mm: (B, 2) float64 of the prepared pixels (row, column), NaN where unknown.
-    encoded: given where the images were encoded as they were read; pixels are (0, H, W) then: nobody keeps them.
+    """Ragged: row b has pictures start[b]:start[b + 1], oldest first, undated ones before all. T pictures, C channels.
+
+    A picture is an image, or one slice of a volume that is read as slices: these have one image_id.
+
+    Shape:
+        start: (B + 1,) int64.
+        pixels: (T, C, H, W) float32 in 0..1; (T, C, Z, H, W) of volumes.
+        image_id: T texts.   time: (T,) int64 UTC microseconds, STATIC = undated.
+        spacing_mm: (T, 3) float64 of the prepared pixels (slice, row, column), NaN where unknown.
+        slices: (T, 2) float64, the file's slice that a picture's first one is, and how many of the file's lie from one
+            of its slices to the next; NaN where unknown (encoded images do not say).
+    encoded: given where the images were encoded as they were read; there are no pixels then (T = 0 there): nobody
+        keeps them.
     """
 
+    start: NDArray[np.int64]
     pixels: NDArray[np.float32]
     image_id: tuple[str, ...]
     time: NDArray[np.int64]
     spacing_mm: NDArray[np.float64]
+    slices: NDArray[np.float64]
     encoded: EncodedImages | None = None
+
+    @property
+    def count(self) -> NDArray[np.int64]:
+        """Pictures of each row. Shape: (B,)."""
+        return np.diff(self.start)
+
+    @property
+    def row(self) -> NDArray[np.int64]:
+        """The row of each picture. Shape: (T,)."""
+        return np.repeat(np.arange(len(self.start) - 1), self.count)
+
+    @property
+    def image_number(self) -> NDArray[np.int64]:
+        """A number for each row's images, ascending: pictures of one image follow one another. Shape: (T,)."""
+        row, name = self.row, np.array(self.image_id, dtype=np.str_)
+        return np.cumsum(np.append([True], (np.diff(row) > 0) | (name[1:] != name[:-1]))[: len(row)])
+
+    @property
+    def latest_time(self) -> NDArray[np.int64]:
+        """Time of each row's latest picture, STATIC where it has none or none is dated. Shape: (B,)."""
+        found = np.full(len(self.start) - 1, STATIC, dtype=np.int64)
+        here = self.count > 0
+        found[here] = self.time[self.start[1:][here] - 1]
+        return found
 
 
 @dataclass(frozen=True)

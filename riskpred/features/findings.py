@@ -254,18 +254,18 @@ def _extended(
     # Stable, and the new codes come after all others: events of one moment stay sorted by code, then value.
     by = np.lexsort((time, owner))
 
-    def column(old: NDArray[np.generic], more: NDArray[np.generic]) -> NDArray[np.generic]:
-        return np.concatenate([old, more.astype(old.dtype)])[by]
+    def whole(old: NDArray[np.int32], more: NDArray[np.generic]) -> NDArray[np.int32]:
+        return np.concatenate([old, more.astype(np.int32)])[by]
 
     none = np.full(len(ordered), -1)
     return replace(
         named,
         start=np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(chunk)))]).astype(np.int64),
         time=time[by],
-        code=column(chunk.code, new[2]),
-        numeric_value=column(chunk.numeric_value, new[3]),
-        text=column(chunk.text, none),
-        unit=None if chunk.unit is None else column(chunk.unit, new[4]),
+        code=whole(chunk.code, new[2]),
+        numeric_value=np.concatenate([chunk.numeric_value, new[3].astype(np.float64)])[by],
+        text=whole(chunk.text, none),
+        unit=None if chunk.unit is None else whole(chunk.unit, new[4]),
         unit_texts=unit_texts,
     )
 

@@ -60,16 +60,18 @@ def _concat(inputs: list[_Input]) -> _Input:
         steps = [given for given in inputs if isinstance(given, SeriesInput)]
         lengths = np.concatenate([np.diff(given.start) for given in steps])
         return SeriesInput(
-            _starts(lengths),
+            starts(lengths),
             np.concatenate([given.time for given in steps]),
             np.concatenate([given.values for given in steps]),
         )
     images = [given for given in inputs if isinstance(given, ImageInput)]
     return ImageInput(
+        starts(np.concatenate([given.count for given in images])),
         np.concatenate([given.pixels for given in images]),
         tuple(name for given in images for name in given.image_id),
         np.concatenate([given.time for given in images]),
         np.concatenate([given.spacing_mm for given in images]),
+        np.concatenate([given.slices for given in images]),
         _concat_encoded([given.encoded for given in images]),
     )
 
@@ -90,23 +92,33 @@ def _take(given: _Input, at: NDArray[np.int64]) -> _Input:
     if isinstance(given, TabularInput):
         return TabularInput(given.values[at], given.time[at])
     if isinstance(given, SeriesInput):
-        lengths = np.diff(given.start)[at]
-        start = _starts(lengths)
-        # Place of each wanted step: the row's first one, plus how far into the row.
-        steps = np.arange(start[-1], dtype=np.int64) + np.repeat(given.start[:-1][at] - start[:-1], lengths)
+        start, steps = _ragged(given.start, at)
         return SeriesInput(start, given.time[steps], given.values[steps])
-    places, encoded = at.tolist(), given.encoded
+    start, pictures = _ragged(given.start, at)
+    places, encoded = pictures.tolist(), given.encoded
+    # Rows that follow one another are a view of the pixels, not a copy.
+    some = slice(places[0], places[-1] + 1) if places and bool((np.diff(pictures) == 1).all()) else pictures
     if encoded is not None:
         digests = tuple(encoded.input_hash[i] for i in places)
-        encoded = EncodedImages(encoded.sent[at], encoded.moments[at], digests)
+        encoded = EncodedImages(encoded.sent[some], encoded.moments[some], digests)
     return ImageInput(
-        given.pixels[at] if encoded is None else given.pixels,
+        start,
+        given.pixels[some] if encoded is None else given.pixels,
         tuple(given.image_id[i] for i in places),
-        given.time[at],
-        given.spacing_mm[at],
+        given.time[some],
+        given.spacing_mm[some],
+        given.slices[some],
         encoded,
     )
 
 
-def _starts(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+def _ragged(start: NDArray[np.int64], at: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Starts of the rows taken, and the place of each of their steps: the row's first one, plus how far into it."""
+    lengths = np.diff(start)[at]
+    begin = starts(lengths)
+    return begin, np.arange(begin[-1], dtype=np.int64) + np.repeat(start[:-1][at] - begin[:-1], lengths)
+
+
+def starts(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each ragged row starts, and the end of the last. Shape: (B,) -> (B + 1,)."""
     return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])

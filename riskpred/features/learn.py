@@ -5,8 +5,9 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from riskpred.config.features import FeaturesConfig, SeriesModality, TabularFeature, TabularModality
+from riskpred.config.features import FeaturesConfig, ImageModality, SeriesModality, TabularFeature, TabularModality
 from riskpred.config.findings import finding_unit, is_finding
+from riskpred.config.imaging import default_steps
 from riskpred.errors import ConfigError, InputError
 from riskpred.features.fits import refuse_absent
 from riskpred.features.plan import (
@@ -69,9 +70,7 @@ def learn_plan(config: FeaturesConfig, warehouse: Warehouse, train_subjects: NDA
             )
             used |= set(modality.codes)
         else:
-            modalities[name] = ImagePlan(
-                modality.image_types, modality.window_days, modality.stale_after_days, modality.size
-            )
+            modalities[name] = image_plan(modality)
     units = {
         code: warehouse.code_units[code][0]
         for pattern in sorted(used)
@@ -81,6 +80,25 @@ def learn_plan(config: FeaturesConfig, warehouse: Warehouse, train_subjects: NDA
     plan = FeaturePlan(modalities, tuple(sorted(units.items())))
     refuse_absent(plan, warehouse)
     return plan
+
+
+def image_plan(modality: ImageModality) -> ImagePlan:
+    """The plan of one image modality: where features.yaml names no steps, those of each image type."""
+    given = modality.steps
+    steps = ((one, default_steps(one) if given is None else given) for one in modality.image_types)
+    return ImagePlan(
+        modality.image_types,
+        modality.window_days,
+        modality.stale_after_days,
+        modality.size,
+        modality.most_images,
+        modality.channels,
+        tuple(
+            (one, steps) for one in modality.image_types if (steps := default_steps(one) if given is None else given)
+        ),
+        modality.volume,
+        modality.slices,
+    )
 
 
 def _columns(

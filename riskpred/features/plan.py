@@ -4,9 +4,10 @@ features.yaml says what is wanted; the plan says what that became: categories se
 bundle as JSON.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from riskpred.config.imaging import Channels, Recipe, Step, Volume, steps_from_json, steps_to_json
 from riskpred.errors import BundleError
 
 VALUE_AGGREGATES = frozenset({"last", "mean", "slope", "min", "max", "change"})
@@ -63,12 +64,54 @@ class SeriesPlan:
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """Which images one image modality takes, and how large it reads them (size x size pixels)."""
+    """Which images one image modality takes, at most how many a row, and how a file becomes pixels.
+
+    size: (rows, columns), of whole volumes (slices, rows, columns); one number = the same along each axis.
+    steps: of each image type, as trained; a type that is not there has none.
+    """
 
     image_types: tuple[str, ...]
     window_days: int | None
     stale_after_days: int | None
-    size: int
+    size: int | tuple[int, ...]
+    most_images: int = 1
+    channels: Channels = "grey"
+    steps: tuple[tuple[str, tuple[Step, ...]], ...] = ()
+    volume: Volume = "middle"
+    slices: int = 1
+
+    def recipe_of(self, image_type: str) -> Recipe:
+        """What becomes of a file of this type."""
+        return Recipe.of(self.channels, dict(self.steps).get(image_type, ()), self.size, self.volume, self.slices)
+
+    @property
+    def pixel_shape(self) -> tuple[int, ...]:
+        """(C, H, W) of a picture, (C, Z, H, W) of a whole volume."""
+        recipe = self.recipe_of("")
+        assert recipe.size is not None, "an encoder reads one size"
+        return recipe.channel_count, *recipe.size
+
+    @property
+    def most_pictures(self) -> int:
+        """Pictures of a row at most."""
+        return self.most_images * self.slices
+
+    def preparation(self) -> dict[str, object]:
+        """All that decides the pixels of a file, as plain values."""
+        return {image_type: self.recipe_of(image_type).to_json() for image_type in self.image_types}
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values; `from_json` reads them."""
+        steps = {image_type: steps_to_json(some) for image_type, some in self.steps}
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**given, "steps": steps}
+
+    @classmethod
+    def from_json(cls, item: dict[str, Any]) -> "ImagePlan":
+        """What an older release did not write yet has its default."""
+        item = {key: tuple(value) if isinstance(value, list) else value for key, value in item.items()}
+        steps = item.pop("steps", {})
+        return cls(**item, steps=tuple((image_type, steps_from_json(some)) for image_type, some in steps.items()))
 
 
 ModalityPlan = TabularPlan | SeriesPlan | ImagePlan
@@ -90,7 +133,12 @@ class FeaturePlan:
         kinds = {TabularPlan: "tabular", SeriesPlan: "series", ImagePlan: "image"}
         return {
             "modalities": [
-                {"name": name, "kind": kinds[type(plan)], **asdict(plan)} for name, plan in self.modalities.items()
+                {
+                    "name": name,
+                    "kind": kinds[type(plan)],
+                    **(plan.to_json() if isinstance(plan, ImagePlan) else asdict(plan)),
+                }
+                for name, plan in self.modalities.items()
             ],
             "units": [list(pair) for pair in self.units],
         }
@@ -120,5 +168,5 @@ def _modality(item: dict[str, Any]) -> ModalityPlan:
     if kind == "series":
         return SeriesPlan(**{**item, "channels": tuple(SeriesChannel(**channel) for channel in item["channels"])})
     if kind == "image":
-        return ImagePlan(**{**item, "image_types": tuple(item["image_types"])})
+        return ImagePlan.from_json(item)
     raise ValueError(kind)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from riskpred.features.batch import FeatureBatch, ImageInput, SeriesInput, TabularInput
+from riskpred.features.batch import FeatureBatch, ImageInput, SeriesInput
 from riskpred.records.compiled import compiled
 
 HEX: int = 32
@@ -30,23 +30,35 @@ def input_hashes(batch: FeatureBatch) -> dict[str, NDArray[np.bytes_]]:
 
 def _hashes(batch: FeatureBatch, name: str) -> NDArray[np.bytes_]:
     given, present = batch.inputs[name], batch.present[name]
-    if isinstance(given, ImageInput) and given.encoded is not None:
-        none = np.zeros(0, dtype=np.int64)
-        nothing = _texts(np.zeros(2, np.int64), none, none, np.zeros((0, 1), np.float32), np.zeros(1, np.bool_))
-        return np.where(present, np.array(given.encoded.input_hash, dtype=f"S{HEX}"), nothing)
+    if isinstance(given, ImageInput):
+        return _of_pictures(given, batch.prediction_time, present)
     if isinstance(given, SeriesInput):
-        start, time, values = given.start, given.time, given.values
-        before = batch.prediction_time
+        return _texts(given.start, given.time, batch.prediction_time, given.values, present)
+    none = np.zeros(0, dtype=np.int64)
+    return _texts(np.arange(len(present) + 1, dtype=np.int64), none, none, given.values, present)
+
+
+def _of_pictures(
+    given: ImageInput, prediction_time: NDArray[np.int64], present: NDArray[np.bool_]
+) -> NDArray[np.bytes_]:
+    """One picture is told by its pixels; several by those and how long before prediction_time each was taken."""
+    if given.encoded is None:
+        flat = given.pixels.reshape(len(given.pixels), -1)
+        each, none = np.ones(len(flat), dtype=np.bool_), np.zeros(0, dtype=np.int64)
+        pictures = _texts(np.arange(len(flat) + 1, dtype=np.int64), none, none, flat, each)
     else:
-        rows = given.values if isinstance(given, TabularInput) else given.pixels
-        values = rows.reshape(len(rows), int(np.prod(rows.shape[1:])))
-        start, time = np.arange(len(rows) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)
-        before = np.zeros(0, dtype=np.int64)
-    return _texts(start, time, before, values, present)
+        pictures = np.array(given.encoded.input_hash, dtype=f"S{HEX}")
+    # Two hex characters a number: none of these is a NaN or a zero with a sign.
+    letters = np.ascontiguousarray(pictures).view(np.uint16).reshape(len(pictures), HEX // 2)
+    whole = _digests(given.start, given.time, prediction_time, letters.astype(np.uint32), present, _DIGITS)
+    found = whole.view(f"S{HEX}").reshape(-1)
+    alone = given.count == 1
+    found[alone] = pictures[given.start[:-1][alone]]
+    return found
 
 
 def pixels_hash(pixels: NDArray[np.float32]) -> str:
-    """Digest of one prepared image, as `input_hashes` gives it. Shape: (H, W)."""
+    """Digest of one prepared picture, as `input_hashes` gives it. Shape: (C, H, W) or (C, Z, H, W)."""
     none = np.zeros(0, dtype=np.int64)
     text = _texts(np.arange(2, dtype=np.int64), none, none, pixels.reshape(1, -1), np.ones(1, dtype=np.bool_))[0]
     return str(text.decode())

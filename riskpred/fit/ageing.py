@@ -24,7 +24,7 @@ from riskpred.model.image_fast import image_encoders
 from riskpred.model.layout import Target
 from riskpred.model.paths import FP32, Evaluator, evaluator
 from riskpred.model.risk import RiskModel
-from riskpred.model.tensors import tensors_of
+from riskpred.model.tensors import ImageTensors, ModalityTensors, tensors_of
 from riskpred.records.chunk import DAY_US, STATIC, SubjectChunk
 from riskpred.records.cohort import CohortRows, cohort_at
 from riskpred.records.warehouse import Warehouse
@@ -107,36 +107,38 @@ def moved_at_site(
 def moved(model: RiskModel, encoders: Evaluator, now: FeatureBatch, later: FeatureBatch, eligible: _Eligible) -> Moved:
     """How far each risk 30 days later lies from the same row's risk now; rows without a risk now are left out.
 
-    An image is not read again: it is the one of now, until it leaves its window or turns stale.
+    No image is read or encoded again: they are those of now, until they leave their window or turn stale.
     """
     usable = np.flatnonzero(now.usable)
     now, later = take(now, usable), take(later, usable)
-    inputs = model.tensors(now)
-    there = {name: part.present for name, part in inputs.items()}
-    still, others = dict(there), {}
+    inputs, others = model.tensors(now), dict[str, ModalityTensors]()
     for name, part in model.plan.modalities.items():
         if isinstance(part, ImagePlan):
-            still[name] = torch.from_numpy(image_still_there(part, now, name, later.prediction_time))
+            given = inputs[name]
+            assert isinstance(given, ImageTensors), name
+            inputs[name] = said = encoders.said(name, given)
+            others[name] = said.left(torch.from_numpy(still_there(part, now, name, later.prediction_time)), DAYS)
         else:
             others[name] = tensors_of(later, name, part.columns if isinstance(part, TabularPlan) else ())
-            still[name] = others[name].present
-    sent, fusion = encoders.encode(inputs), Fusion.of(model)
-    before = fusion.member_risks(sent, there).mean(axis=0)
-    after = fusion.member_risks(sent | encoders.encode(others), still).mean(axis=0)
+    fusion = Fusion.of(model)
+    there, still = ({name: part.present for name, part in each.items()} for each in (inputs, others))
+    before = fusion.member_risks(encoders.encode(inputs), there).mean(axis=0)
+    after = fusion.member_risks(encoders.encode(others), still).mean(axis=0)
     lost = ~torch.stack(list(still.values())).any(dim=0).numpy()
     told = np.stack([eligible[outcome][usable] for outcome, _ in model.targets], axis=1) & ~lost[:, None]
     return Moved(np.where(told, np.abs(after - before) * _POINTS, np.nan), lost)
 
 
-def image_still_there(
-    plan: ImagePlan, now: FeatureBatch, modality: str, moment: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """Whether the image that each row uses now would be used at a later moment, no other having come. Shape: (B,)."""
+def still_there(plan: ImagePlan, now: FeatureBatch, modality: str, moment: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each picture that is used now would be used at a later moment of its row, no other having come.
+
+    Shape: moment (B,); result (T,).
+    """
     given = now.inputs[modality]
     assert isinstance(given, ImageInput), modality
-    undated = given.time == STATIC
-    age = moment - np.where(undated, moment, given.time)
-    kept: NDArray[np.bool_] = now.present[modality].copy()
+    undated, then = given.time == STATIC, moment[given.row]
+    age = then - np.where(undated, then, given.time)
+    kept: NDArray[np.bool_] = np.ones(len(age), dtype=np.bool_)
     if plan.window_days is not None:
         kept &= age < plan.window_days * DAY_US
     if plan.stale_after_days is not None:

@@ -21,6 +21,7 @@ FEWEST_ROWS: Final = 50
 """Training rows that a group must have of each modality to have a profile of its own: of fewer a mean is chance."""
 
 _ROWS_AT_ONCE = 1024
+_PICTURES_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def attribution_baselines(model: RiskModel, data: TrainingData, inside: Tensor) 
     """Per modality, in the form of `ModalityTensors.values` without rows and steps, over the rows inside.
 
     Tabular (W,): median of each numeric feature, one-hot mode of each category; series (C,): median of each channel;
-    image (H, W): mean image. Over observed values of rows that have the modality; 0 where nothing was observed.
+    image (C, H, W) or (C, Z, H, W): mean picture. Over observed values of rows that have the modality; 0 where nothing
+    was observed.
     """
     found: dict[str, Tensor] = {}
     for name, part in model.plan.modalities.items():
@@ -111,9 +113,16 @@ def attribution_baselines(model: RiskModel, data: TrainingData, inside: Tensor) 
             found[name] = torch.stack([_median(rows.values[..., c][rows.observed[..., c]]) for c in channels])
         else:
             assert isinstance(rows, ImageTensors)
-            empty = torch.zeros(rows.values.shape[1:])
-            found[name] = rows.values.double().mean(0).float() if len(rows.values) else empty
+            found[name] = _mean_image(rows.values)
     return found
+
+
+def _mean_image(values: Tensor) -> Tensor:
+    """Mean of T pictures, in float64, some at a time; 0 of none. Shape: (T, C, H, W) -> (C, H, W)."""
+    total = torch.zeros(values.shape[1:], dtype=torch.float64)
+    for some in torch.split(values, _PICTURES_AT_ONCE) if len(values) else ():
+        total += some.double().sum(0)
+    return (total / max(1, len(values))).float()
 
 
 def _summed(counts: Tensor, sent: Tensor) -> Tensor:

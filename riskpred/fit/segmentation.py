@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ def fit_segmentation(
     assert len(folds) == len(examples)
     networks, total = [], stage.folds * stage.training.steps
     for fold in range(stage.folds):
-        train = [examples[i] for i in np.flatnonzero(folds != fold)]
+        train = _Some(examples, np.flatnonzero(folds != fold).tolist())
         before = fold * stage.training.steps
 
         def told(step: int, before: int = before) -> None:
@@ -95,7 +96,8 @@ def train_network(
             schedule.step()
             _follow(kept, net, settings, step)
             on_step(step + 1)
-    return kept.to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
+    done: UNet = kept.to(memory_format=torch.contiguous_format)
+    return done.eval().requires_grad_(False)
 
 
 def deep_loss(found: Sequence[Tensor], target: Tensor, settings: SegmentationTraining) -> Tensor:
@@ -131,6 +133,25 @@ def segmentation_loss(logits: Tensor, target: Tensor, kind: str) -> Tensor:
         entropy = entropy * wrong**_FOCUS
         return dice + entropy.sum() / target.sum().clamp_min(1.0)
     return dice + entropy.mean()
+
+
+class _Some(Sequence[Example]):
+    """Some of the examples, none fetched before it is asked for."""
+
+    def __init__(self, examples: Sequence[Example], at: list[int]) -> None:
+        self._examples, self._at = examples, at
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "_Some": ...
+
+    def __getitem__(self, index: int | slice) -> "Example | _Some":
+        return _Some(self._examples, self._at[index]) if isinstance(index, slice) else self._examples[self._at[index]]
 
 
 def _rate(step: int, steps: int) -> float:

@@ -22,7 +22,7 @@ from riskpred.config.imaging import Recipe
 from riskpred.imaging.paths import ImageProblem, folder_digest, inside
 from riskpred.imaging.prepare import MARGIN, Prepared, prepare
 from riskpred.imaging.read import decode, read_file, read_picture
-from riskpred.imaging.recipe import prepare_picture
+from riskpred.imaging.recipe import prepare_picture, refuse_uninstalled
 
 DECODER_CRASHED: Final = "decoder_crashed"
 """Reason of an image whose decoder was ended by the system: out of memory, or a fault in a codec."""
@@ -157,7 +157,13 @@ class DecodePool:
                 worker.process.wait()
 
     def decode(self, wanted: Sequence[Wanted]) -> Iterator[Decoded]:
-        """What each file gave, in the order asked, as soon as it and all before it are there."""
+        """What each file gave, in the order asked, as soon as it and all before it are there.
+
+        Raises: ConfigError, when a step needs a library that is not installed.
+        """
+        # A worker could only die of it, once for every image.
+        for recipe in {one.recipe for one in wanted}:
+            refuse_uninstalled(recipe)
         if not self.workers:
             yield from map(decode_one, wanted)
             return

@@ -191,6 +191,7 @@ def _outlines(
     for number, section in enumerate(around[1:-1]):
         if not (section >= threshold).any():
             continue
-        lines = contour_generator(z=np.where(section < 0, 0.0, section), line_type=LineType.Separate).lines(threshold)
+        level = np.where(section < 0, 0.0, section)
+        lines = contour_generator(z=level, line_type=LineType.Separate).lines(threshold)
         shift = (corner[1] - 1, corner[2] - 1)
-        yield corner[0] + number, tuple(np.float32(line[:, ::-1] + shift) for line in lines)
+        yield corner[0] + number, tuple((np.asarray(line)[:, ::-1] + shift).astype(np.float32) for line in lines)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any, Final
 
 import numpy as np
@@ -9,16 +10,53 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from riskpred.config.imaging import Recipe, Step
+from riskpred.errors import ConfigError
 from riskpred.imaging.paths import ImageProblem
 from riskpred.imaging.picture import Grid, Picture
 from riskpred.imaging.prepare import HIGH_PERCENT, LOW_PERCENT, Prepared, fitted
 from riskpred.imaging.sampling import sampled
 from riskpred.imaging.staged import Staged, staged
+from riskpred.imaging.steps_bias import bias_field
+from riskpred.imaging.steps_crop import crop_body, crop_circle, crop_lung
+from riskpred.imaging.steps_place import flip_breast, pad, reorient, resample, resize
+from riskpred.imaging.steps_texture import clahe, denoise_median, denoise_nlm
+from riskpred.imaging.steps_values import clip, invert, match_histogram, percentiles, window, zscore
 
-STEPS: Final[dict[str, Callable[[Staged, Any], Staged]]] = {}
+STEPS: Final[dict[str, Callable[[Staged, Any], Staged]]] = {
+    "bias_field": bias_field,
+    "clahe": clahe,
+    "clip": clip,
+    "crop_body": crop_body,
+    "crop_circle": crop_circle,
+    "crop_lung": crop_lung,
+    "denoise_median": denoise_median,
+    "denoise_nlm": denoise_nlm,
+    "flip_breast": flip_breast,
+    "invert": invert,
+    "match_histogram": match_histogram,
+    "pad": pad,
+    "percentiles": percentiles,
+    "reorient": reorient,
+    "resample": resample,
+    "resize": resize,
+    "window": window,
+    "zscore": zscore,
+}
 """What carries out each step of config/imaging.py."""
 
-_NO_CONTRAST: Final = ImageProblem("no_contrast", "pixels that differ from one another")
+
+_WITH_SKIMAGE: Final = frozenset({"denoise_nlm", "clahe"})
+
+
+def refuse_uninstalled(recipe: Recipe) -> None:
+    """Raises: ConfigError, when a step needs a library that is not there."""
+    steps = sorted(_WITH_SKIMAGE.intersection(step.step for step in recipe.steps))
+    if steps and find_spec("skimage") is None:
+        raise ConfigError(
+            f"preparation of images: {' and '.join(steps)} need scikit-image, which is not installed.",
+            wanted="the extra `imaging`",
+            do="pip install 'riskpred[imaging]', or leave the step out",
+        )
 
 
 def prepare_picture(picture: Picture, recipe: Recipe) -> Prepared:
@@ -39,7 +77,7 @@ def stages(picture: Picture, recipe: Recipe) -> Iterator[tuple[Step | None, Stag
     """The picture as read (None), then after each step."""
     if len(picture.array) != recipe.channel_count:
         raise ImageProblem("channels_differ", f"{recipe.channel_count} channels")
-    now = staged(picture)
+    now = staged(picture, isinstance(recipe.channels, str))
     yield None, now
     early = _may_choose_after(recipe)
     for done, step in enumerate(recipe.steps):
@@ -53,7 +91,7 @@ def finished(now: Staged, recipe: Recipe) -> Prepared:
     """The last part of `prepare_picture`, once the steps are done."""
     now = _chosen(now, recipe)
     now, inner = _sized(now, recipe)
-    array = _clipped(now) if now.scaled else _scaled(now, recipe)
+    array = _clipped(now) if now.scaled else _scaled(now)
     now = replace(now, array=array)
     if recipe.size is not None:
         frame = (now.array.shape[1], *recipe.size) if recipe.dims == 2 else recipe.size
@@ -163,17 +201,15 @@ def _resized(array: NDArray[np.float32], height: int, width: int) -> NDArray[np.
 def _clipped(now: Staged) -> NDArray[np.float32]:
     array = np.clip(now.array, 0.0, 1.0)
     if not array.max() > array.min():
-        raise _NO_CONTRAST
+        raise ImageProblem("no_contrast", "pixels that differ from one another")
     return array
 
 
-def _scaled(now: Staged, recipe: Recipe) -> NDArray[np.float32]:
-    together = isinstance(recipe.channels, str)
-    parts = [now.array] if together else [now.array[c : c + 1] for c in range(len(now.array))]
-    done = [scaled_by_percentiles(part) for part in parts]
-    if all(part is None for part in done):
-        raise _NO_CONTRAST
-    return np.concatenate([np.zeros_like(was) if part is None else part for was, part in zip(parts, done, strict=True)])
+def _scaled(now: Staged) -> NDArray[np.float32]:
+    done = [(now.array[part], scaled_by_percentiles(now.array[part])) for part in now.parts()]
+    if all(part is None for _, part in done):
+        raise ImageProblem("no_contrast", "pixels that differ from one another")
+    return np.concatenate([np.zeros_like(was) if part is None else part for was, part in done])
 
 
 def scaled_by_percentiles(

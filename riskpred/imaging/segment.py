@@ -92,9 +92,9 @@ class Segmenter:
         weight = _weight(window)
         total, weights = torch.zeros(1, len(self.stage.labels), *sides), torch.zeros(sides)
         for some in _batches(list(_places(sides, window, self.stage.window.overlap))):
-            found = self._mean(torch.cat([pixels[(slice(None), slice(None), *place)] for place in some]))
+            found = self._mean(torch.cat([pixels[_all(2, place)] for place in some]))
             for place, one in zip(some, found, strict=True):
-                total[(0, slice(None), *place)] += one * weight
+                total[0][_all(1, place)] += one * weight
                 weights[place] += weight
         return total / weights
 
@@ -145,6 +145,11 @@ def _places(sides: Sequence[int], window: Sequence[int], overlap: float) -> Iter
         starts.append(np.linspace(0, side - length, number).round().astype(int).tolist())
     for corner in product(*starts):
         yield tuple(slice(start, start + length) for start, length in zip(corner, window, strict=True))
+
+
+def _all(before: int, place: tuple[slice, ...]) -> tuple[slice, ...]:
+    """The place, and all of the axes before."""
+    return (slice(None),) * before + place
 
 
 def _batches(places: list[tuple[slice, ...]]) -> Iterator[list[tuple[slice, ...]]]:

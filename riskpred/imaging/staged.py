@@ -12,12 +12,14 @@ from riskpred.imaging.sampling import sampled
 @dataclass(frozen=True)
 class Staged:
     """array: (C, Z, H, W) float32, finite.   grid: its place in the file.   picture: as read, never changed.
+    colour: the channels are one colour and keep their proportion; else each is a sequence with a scale of its own.
     scaled: values are 0 to 1, and stay so to the end.   notes: what the steps found, beside those of the picture.
     """
 
     array: NDArray[np.float32]
     grid: Grid
     picture: Picture
+    colour: bool = True
     scaled: bool = False
     notes: tuple[str, ...] = ()
 
@@ -61,14 +63,19 @@ class Staged:
         frame[(slice(None), *inner)] = self.array
         return replace(self, array=frame, grid=moved_grid(self.grid, -np.array(before, dtype=np.float64), np.ones(3)))
 
+    def parts(self) -> list[slice]:
+        """Channels that are scaled together."""
+        count = len(self.array)
+        return [slice(0, count)] if self.colour else [slice(c, c + 1) for c in range(count)]
+
     def grey(self) -> NDArray[np.float32]:
         """(Z, H, W): the mean of the channels, where a step looks for shapes."""
         return np.asarray(self.array[0] if len(self.array) == 1 else self.array.mean(axis=0, dtype=np.float32))
 
 
-def staged(picture: Picture) -> Staged:
+def staged(picture: Picture, colour: bool = True) -> Staged:
     """A picture before any step."""
-    return Staged(picture.array, picture.grid, picture)
+    return Staged(picture.array, picture.grid, picture, colour)
 
 
 def moved_grid(grid: Grid, offset: NDArray[np.float64], scale: NDArray[np.float64]) -> Grid:

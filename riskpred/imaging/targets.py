@@ -66,8 +66,8 @@ def _inside(
     if mark.kind == "polygon":
         if len(mark.points) < 3:
             raise ImageProblem("mark_incomplete", "3 corners or more, for a polygon")
-        _, rows, columns = (int(side) for side in prepared.grid.shape)
-        drawn = Image.new("1", (columns, rows))
+        _, height_px, width_px = (int(side) for side in prepared.grid.shape)
+        drawn = Image.new("1", (width_px, height_px))
         ImageDraw.Draw(drawn).polygon([(col, row) for row, col in mark.points], fill=1)
         return _sampled(np.asarray(drawn)[None], at * (0, 1, 1)) & _on_slice(mark, prepared, at)
     raise ImageProblem("mark_incomplete", "mask, sphere, box, polygon or none as kind")

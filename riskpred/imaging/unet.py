@@ -6,6 +6,9 @@ from torch.nn import functional
 
 from riskpred.config.segmentation import UNetSettings
 
+_RARE = -2.0
+"""Logit that a head starts from: most pixels show no lesion, and training need not find that out first."""
+
 
 class UNet(nn.Module):
     """Logits of each label at each pixel, and, while training, at the next coarser levels too (deep supervision).
@@ -34,7 +37,11 @@ class UNet(nn.Module):
         finer = list(zip(widths[1:], widths[:-1], strict=True))
         self.grow = nn.ModuleList(across(coarse, fine, kernel_size=2, stride=2) for coarse, fine in finer)
         self.up = nn.ModuleList(_Block(2 * fine, fine, dims) for _, fine in finer)
-        self.heads = nn.ModuleList(conv(width, labels, kernel_size=1) for width in widths[:3])
+        heads = [conv(width, labels, kernel_size=1) for width in widths[:3]]
+        for head in heads:
+            assert head.bias is not None
+            nn.init.constant_(head.bias, _RARE)
+        self.heads = nn.ModuleList(heads)
 
     def forward(self, pixels: Tensor) -> Tensor | list[Tensor]:
         size = pixels.shape[2:]
@@ -66,7 +73,9 @@ class UNet(nn.Module):
         if self.stem > 1:
             how = "bilinear" if self.dims == 2 else "trilinear"
             logits = functional.interpolate(logits.float(), scale_factor=self.stem, mode=how)
-        return logits[(..., *(slice(side) for side in size))]
+        for axis, side in enumerate(size, start=2):
+            logits = logits.narrow(axis, 0, side)
+        return logits
 
 
 class _Block(nn.Module):

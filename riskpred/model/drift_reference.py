@@ -33,7 +33,8 @@ _BASE: Final = 5
 
 @dataclass(frozen=True)
 class Watched:
-    """One input: a tabular column, the last value of a series' channel (CODE:last), or an image's age (age_days).
+    """One input: a tabular column, the last value of a series' channel (CODE:last), or the age of the latest
+    image (age_days).
 
     cuts: of a number: cell i holds what is above cuts[i - 1], up to and with cuts[i].   names: of a category's cells.
     cell_of: of a category, the cell of each index of the plan's vocabulary.
@@ -158,8 +159,9 @@ def _of_modality(batch: FeatureBatch, modality: str) -> NDArray[np.float32]:
     if isinstance(given, SeriesInput):
         return last_values(given.start, given.values)
     assert isinstance(given, ImageInput)
-    dated = batch.present[modality] & (given.time != STATIC)
-    age = (batch.prediction_time - np.where(dated, given.time, 0)) / DAY_US
+    latest = given.latest_time
+    dated = batch.present[modality] & (latest != STATIC)
+    age = (batch.prediction_time - np.where(dated, latest, 0)) / DAY_US
     return np.where(dated, age, np.nan).astype(np.float32)[:, None]
 
 

@@ -12,6 +12,8 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
+from json import dumps
+from math import prod
 from types import ModuleType
 from typing import Any, Final, Literal, TypeAlias
 
@@ -20,12 +22,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from riskpred.features.batch import FeatureBatch, ImageInput
+from riskpred.features.batch import FeatureBatch
 from riskpred.features.plan import ImagePlan
 from riskpred.model.device import cuda, cuda_name, exact
 from riskpred.model.image import ImageEncoder
-from riskpred.model.network import SentOne
-from riskpred.model.paths import BF16, Encoders
+from riskpred.model.paths import BF16, FP32, PictureEncoders, evaluator
 from riskpred.model.risk import RiskModel
 from riskpred.model.tensors import ImageTensors
 
@@ -55,45 +56,42 @@ class FastImages:
     numeric_path: NumericPath
     note: str
     signature: str
-    size: int
+    pixel_shape: tuple[int, ...]
     _pooled: _Pooled
     _weight: NDArray[np.float64]
     _bias: NDArray[np.float64]
-    _coefficients: int
     _block: int = BLOCK
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(R, V): members, coefficients and embedding together."""
+        """(R, V): members, and all that each says of a picture."""
         return self._weight.shape[0], self._weight.shape[2]
 
     def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Coefficients and embedding of each image by each member. Shape: (B, H, W) -> (B, R, V)."""
+        """What each member says of each picture, attention logit last. Shape: (T, C, H, W) -> (T, R, V)."""
         count = len(pixels)
         found = np.empty((count, *self.shape), dtype=np.float32)
         for start in range(0, count, self._block):
             block = pixels[start : start + self._block]
             here = len(block)
             if here < self._block:
-                block = np.concatenate([block, np.zeros((self._block - here, self.size, self.size), np.float32)])
+                block = np.concatenate([block, np.zeros((self._block - here, *block.shape[1:]), np.float32)])
             # (R, B, 2C) x (R, 2C, V): float64, so that no order of summation is seen after rounding.
             spoken = np.matmul(self._pooled(np.ascontiguousarray(block)).astype(np.float64), self._weight) + self._bias
             found[start : start + here] = spoken.transpose(1, 0, 2)[:here]
         return found
 
-    def sent(self, pixels: NDArray[np.float32]) -> SentOne:
-        """The same in the form in which members send it. Shape: (B, H, W) -> (R, B, G) and (R, B, D) float64."""
-        found = torch.from_numpy(self.encode(pixels)).double().transpose(0, 1)
-        return SentOne(found[:, :, : self._coefficients], found[:, :, self._coefficients :])
+    def said(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The same as `paths.PictureEncoders` give it. Shape: (T, C, H, W) -> (R, T, V) float64."""
+        return torch.from_numpy(self.encode(pixels.numpy())).double().transpose(0, 1)
 
 
 def fast_images(
-    model: RiskModel, modality: str, size: int, path: NumericPath = "bf16", engine: str | None = None, threads: int = 1
+    model: RiskModel, modality: str, path: NumericPath = "bf16", engine: str | None = None, threads: int = 1
 ) -> FastImages:
     """The encoders of one image modality, ready to run.
 
     Args:
-        size: side of the prepared square.
         path: fp32 differs from the model itself by rounding only; bf16 is faster for wide networks where the processor
             or the card has it (else fp32 is taken, and the note says so).
         engine: "cuda", "openvino" or "torch" (on the processor); None = CUDA where there is such a device, else
@@ -103,10 +101,12 @@ def fast_images(
     encoders = [model.member(r).encoders[modality] for r in range(model.members)]
     assert all(isinstance(one, ImageEncoder) for one in encoders), modality
     images = [one for one in encoders if isinstance(one, ImageEncoder)]
-    heads = [(one.to_coefficients, one.to_embedding) for one in images]
-    weight = np.stack([np.concatenate([_array(h.weight) for h in pair]).T for pair in heads]).astype(np.float64)
-    bias = np.stack([np.concatenate([_array(h.bias) for h in pair])[None] for pair in heads]).astype(np.float64)
-    rest = size, weight, bias, model.layout.coefficients
+    heads = [one.heads() for one in images]
+    weight = np.stack([_array(weight).T for weight, _ in heads]).astype(np.float64)
+    bias = np.stack([_array(bias)[None] for _, bias in heads]).astype(np.float64)
+    plan = model.plan.modalities[modality]
+    assert isinstance(plan, ImagePlan), modality
+    rest = plan.pixel_shape, weight, bias
     card = cuda()
     if engine == "cuda" or (engine is None and card is not None):
         assert card is not None, "engine cuda is asked for where there is such a device"
@@ -129,17 +129,10 @@ def image_path(model: RiskModel, modality: str, path: str, engine: str | None = 
     return _precision(one, wanted, able)
 
 
-def image_encoders(model: RiskModel, modality: str, path: str) -> tuple[Encoders, str, str]:
-    """`fast_images` as `paths.evaluator` wants them: for tensors that hold pixels."""
-    part = model.plan.modalities[modality]
-    assert isinstance(part, ImagePlan), modality
-    fast = fast_images(model, modality, part.size, "bf16" if path == BF16 else "fp32")
-
-    def encoded(given: ImageTensors) -> tuple[torch.Tensor, torch.Tensor]:
-        said = fast.sent(given.values.numpy())
-        return said.coefficients, said.embedding
-
-    return encoded, fast.numeric_path, fast.note.rstrip(".")
+def image_encoders(model: RiskModel, modality: str, path: str) -> tuple[PictureEncoders, str, str]:
+    """`fast_images` as `paths.evaluator` wants them."""
+    fast = fast_images(model, modality, "bf16" if path == BF16 else "fp32")
+    return fast.said, fast.numeric_path, fast.note.rstrip(".")
 
 
 @dataclass(frozen=True)
@@ -162,6 +155,7 @@ def agreement(model: RiskModel, batch: FeatureBatch, fast: dict[str, FastImages]
         fast: by image modality.
     """
     inputs = model.tensors(batch)
+    by_fast = evaluator(model, FP32, lambda _, name, path: (fast[name].said, path, ""))
     far_sent = far_risk = 0.0
     seen = np.zeros(len(batch), dtype=bool)
     for rows in torch.split(torch.arange(len(batch)), batch_size):
@@ -170,11 +164,11 @@ def agreement(model: RiskModel, batch: FeatureBatch, fast: dict[str, FastImages]
         with torch.no_grad():
             sent = model.encode(some)
             other = dict(sent)
-            for name, encoders in fast.items():
-                given, here = batch.inputs[name], present[name]
-                assert isinstance(given, ImageInput), name
-                assert given.encoded is None, "agreement is judged on pixels"
-                known, said = sent[name], encoders.sent(given.pixels[rows.numpy()])
+            for name in fast:
+                given, here = some[name], present[name]
+                assert isinstance(given, ImageTensors), name
+                assert given.sent is None, "agreement is judged on pixels"
+                known, said = sent[name], by_fast.encode({name: given})[name]
                 other[name] = said
                 seen[rows.numpy()] |= here.numpy()
                 if here.any():
@@ -189,12 +183,15 @@ def agreement(model: RiskModel, batch: FeatureBatch, fast: dict[str, FastImages]
 
 
 def encoder_hash(model: RiskModel, modality: str, fast: FastImages, decoder: str) -> str:
-    """Hash of all that turns a file's bytes into what is sent: weights of all members, size, path, decoder.
+    """Hash of all that turns a file's bytes into what is sent: weights of all members, preparation, path, decoder.
 
     Args:
         decoder: versions of what decodes files (`imaging.versions.decoder_version`).
     """
-    digest = sha256(f"{fast.signature}\0{fast.size}\0{decoder}\0".encode())
+    plan = model.plan.modalities[modality]
+    assert isinstance(plan, ImagePlan), modality
+    recipes = dumps(plan.preparation(), sort_keys=True)
+    digest = sha256(f"{fast.signature}\0{recipes}\0{decoder}\0".encode())
     for r in range(model.members):
         for name, tensor in sorted(model.member(r).encoders[modality].state_dict().items()):
             array = np.ascontiguousarray(tensor.numpy())
@@ -207,28 +204,26 @@ def _on_torch(
     images: list[ImageEncoder],
     path: NumericPath,
     why: str,
-    size: int,
+    pixel_shape: tuple[int, ...],
     weight: NDArray[np.float64],
     bias: NDArray[np.float64],
-    coefficients: int,
 ) -> FastImages:
     took, instead = _precision(images[0], path, torch.cpu._is_avx512_bf16_supported())
     copies = [_channels_last(one) for one in images]
 
     def pooled(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        given = ImageTensors(torch.from_numpy(pixels), torch.ones(len(pixels), dtype=torch.bool))
+        given = torch.from_numpy(pixels)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=took == "bf16"):
-            return np.stack([one.pooled(given).float().numpy() for one in copies])
+            return np.stack([one.features(given).float().numpy() for one in copies])
 
     return FastImages(
         took,
         f"{why}{'images' if why else 'Images'} are encoded by torch, channels last, {took}{instead}.",
         f"torch {torch.__version__} {took} {torch.backends.cpu.get_cpu_capability()}",
-        size,
+        pixel_shape,
         pooled,
         weight,
         bias,
-        coefficients,
     )
 
 
@@ -236,30 +231,28 @@ def _on_cuda(
     images: list[ImageEncoder],
     path: NumericPath,
     card: torch.device,
-    size: int,
+    pixel_shape: tuple[int, ...],
     weight: NDArray[np.float64],
     bias: NDArray[np.float64],
-    coefficients: int,
 ) -> FastImages:
     took, instead = _precision(images[0], path, _card_has_bf16(), "card")
     copies = [_channels_last(one).to(card) for one in images]
 
     def pooled(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        given = ImageTensors(torch.from_numpy(pixels).to(card), torch.ones(len(pixels), dtype=torch.bool))
+        given = torch.from_numpy(pixels).to(card)
         with torch.no_grad(), exact(), torch.autocast(card.type, torch.bfloat16, enabled=took == "bf16"):
-            said = torch.stack([one.pooled(given).float() for one in copies])
+            said = torch.stack([one.features(given).float() for one in copies])
         return np.asarray(said.cpu().numpy())
 
     return FastImages(
         took,
         f"Images are encoded by torch on CUDA ({cuda_name(card)}), channels last, {took}{instead}.",
         f"torch {torch.__version__} {took} cuda {torch.version.cuda} {cuda_name(card)}",
-        size,
+        pixel_shape,
         pooled,
         weight,
         bias,
-        coefficients,
-        min(_CUDA_BLOCK, max(1, _CUDA_PIXELS // size**2)),
+        min(_CUDA_BLOCK, max(1, _CUDA_PIXELS // prod(pixel_shape))),
     )
 
 
@@ -267,15 +260,14 @@ def _on_openvino(
     images: list[ImageEncoder],
     path: NumericPath,
     threads: int,
-    size: int,
+    pixel_shape: tuple[int, ...],
     weight: NDArray[np.float64],
     bias: NDArray[np.float64],
-    coefficients: int,
 ) -> FastImages:
     openvino, core = _openvino(), _core()
     took, instead = _precision(images[0], path, _openvino_has_bf16())
     request = core.compile_model(
-        _graph(images, size),
+        _graph(images, pixel_shape),
         "CPU",
         {
             "INFERENCE_PRECISION_HINT": "bf16" if took == "bf16" else "f32",
@@ -286,18 +278,17 @@ def _on_openvino(
     ).create_infer_request()
 
     def pooled(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        request.infer({0: pixels[:, None]}, share_inputs=True)
+        request.infer({0: pixels}, share_inputs=True)
         return np.array(request.get_output_tensor(0).data)
 
     return FastImages(
         took,
         f"Images are encoded by OpenVINO, {took}{instead}.",
         f"openvino {openvino.__version__} {took} {core.get_property('CPU', 'FULL_DEVICE_NAME')}",
-        size,
+        pixel_shape,
         pooled,
         weight,
         bias,
-        coefficients,
     )
 
 
@@ -346,21 +337,21 @@ def _openvino() -> ModuleType:
             sys.modules[reporter] = before
 
 
-def _graph(images: list[ImageEncoder], size: int) -> Any:
-    """An OpenVINO model: pixels (BLOCK, 1, H, W) -> what each member pools, (R, BLOCK, 2C).
+def _graph(images: list[ImageEncoder], pixel_shape: tuple[int, ...]) -> Any:
+    """An OpenVINO model: pixels (BLOCK, C, H, W) -> what each member pools, (R, BLOCK, 2C).
 
     Built operation by operation: nothing has to be traced or converted.
     """
     openvino = _openvino()
     op = openvino.opset13
-    pixels = op.parameter([BLOCK, 1, size, size], np.float32)
+    pixels = op.parameter([BLOCK, *pixel_shape], np.float32)
     pools = []
     for one in images:
         maps = pixels
         for at, (conv, norm) in enumerate(_layers(one)):
             kernel, offset = _array(conv.weight), _array(_bias(conv))[None, :, None, None]
             if not at:
-                kernel, offset = _standardised(one, conv, size)
+                kernel, offset = _standardised(one, conv, pixel_shape)
             stride, pad = list(conv.stride), [int(p) for p in conv.padding]
             maps = op.add(op.convolution(maps, kernel, stride, pad, pad, [1, 1]), offset)
             maps = op.swish(
@@ -375,21 +366,23 @@ def _graph(images: list[ImageEncoder], size: int) -> Any:
     return openvino.Model([op.result(op.concat(pools, 0))], [pixels], "images")
 
 
-def _standardised(one: ImageEncoder, conv: nn.Conv2d, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _standardised(
+    one: ImageEncoder, conv: nn.Conv2d, pixel_shape: tuple[int, ...]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """First kernel and offset that read raw pixels: (x - location) / scale is part of them.
 
     The offset is a map, because around the picture there is 0 after standardising, not before. What is subtracted is so
     kept out of reduced precision.
     """
     kernel = conv.weight.double() / one.scale.double()
-    shift = torch.full((1, 1, size, size), -float(one.location), dtype=torch.float64)
+    shift = torch.full((1, *pixel_shape), -float(one.location), dtype=torch.float64)
     padding = (int(conv.padding[0]), int(conv.padding[1]))
     offset = nn.functional.conv2d(shift, kernel, _bias(conv).double(), conv.stride, padding)
     return kernel.float().numpy(), offset.float().numpy()
 
 
 def _layers(one: ImageEncoder) -> list[_Layer]:
-    parts = list(one.layers)
+    parts = list(one.backbone.layers)
     found = [(conv, norm) for conv, norm in zip(parts[0::3], parts[1::3], strict=True)]
     assert all(isinstance(conv, nn.Conv2d) and isinstance(norm, nn.GroupNorm) for conv, norm in found)
     return found  # type: ignore[return-value]

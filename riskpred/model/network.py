@@ -83,7 +83,8 @@ class Member(nn.Module):
                 assert isinstance(part, ImagePlan)
                 image = given or settings.ImageEncoder()
                 assert isinstance(image, settings.ImageEncoder)
-                self.encoders[name] = ImageEncoder(image, **size)
+                channels, *sides = part.pixel_shape
+                self.encoders[name] = ImageEncoder(image, channels, len(sides), **size)
         self.joint = Joint(config.embedding, layout.coefficients, dropout=0.2) if len(self.modalities) > 1 else None
         for at, group in enumerate(layout.groups):
             start = torch.zeros(len(group.causes), group.intervals, dtype=torch.float64)

@@ -7,13 +7,14 @@ fit: the bundle's card says so, and which encoders ran in what. A night uses no 
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
 
 from riskpred.errors import BundleError
+from riskpred.model.attention import age_terms, pooled
 from riskpred.model.device import cuda, cuda_name, exact
 from riskpred.model.fusion import Fusion
 from riskpred.model.image import ImageEncoder
@@ -22,7 +23,7 @@ from riskpred.model.series import SeriesEncoder
 from riskpred.model.stacked_series import StackedSeries
 from riskpred.model.stacked_tabular import StackedTabular
 from riskpred.model.tabular import TabularEncoder
-from riskpred.model.tensors import ImageTensors, ModalityTensors
+from riskpred.model.tensors import ImageTensors, ModalityTensors, image_moments
 
 if TYPE_CHECKING:
     from riskpred.model.bundle import Bundle
@@ -41,7 +42,10 @@ _ROWS_AT_ONCE = 2048
 
 Encoders: TypeAlias = Callable[[Any], tuple[Tensor, Tensor]]
 """All members' encoders of a modality: tensors of rows that have it -> coefficients (R, B, G), embedding (R, B, D)."""
-MakeImageEncoders: TypeAlias = Callable[["RiskModel", str, str], tuple[Encoders, str, str]]
+PictureEncoders: TypeAlias = Callable[[Tensor], Tensor]
+"""All members' encoders of T pictures, each alone: pixels (T, C, H, W) -> coefficients, embedding and attention logit
+(R, T, V), float64."""
+MakeImageEncoders: TypeAlias = Callable[["RiskModel", str, str], tuple[PictureEncoders, str, str]]
 """(model, modality, path) -> encoders of that image modality, in what they run (of PATHS), and a sentence on it."""
 ImagePath: TypeAlias = Callable[["RiskModel", str, str], tuple[str, str]]
 """(model, modality, path) -> in what the encoders of that image modality run here, and " (why not in path)" or ""."""
@@ -53,6 +57,7 @@ class Evaluator:
 
     paths: in what each modality's encoders run.
     why: one sentence per modality on what its encoders run on, and why on nothing faster.
+    pictures: the encoders of image modalities; age_weights: what ages weigh for each member there, (R, AGE_TERMS).
     sizes: R, G, D.
     """
 
@@ -60,17 +65,34 @@ class Evaluator:
     paths: Mapping[str, str]
     why: tuple[str, ...]
     encoders: Mapping[str, Encoders]
+    pictures: Mapping[str, PictureEncoders]
+    age_weights: Mapping[str, Tensor]
     sizes: tuple[int, int, int]
 
     def encode(self, inputs: Mapping[str, ModalityTensors]) -> Sent:
         """As `RiskModel.encode`: (R, B, G) and (R, B, D), 0 where a row lacks the modality."""
         with torch.no_grad():
-            return {name: self._one(self.encoders[name], given) for name, given in inputs.items()}
+            return {
+                name: self._images(name, given)
+                if isinstance(given, ImageTensors)
+                else self._one(self.encoders[name], given)
+                for name, given in inputs.items()
+            }
+
+    def said(self, name: str, given: ImageTensors) -> ImageTensors:
+        """The same rows with what the encoders say of each picture in the place of its pixels."""
+        if given.sent is not None:
+            return given
+        with torch.no_grad():
+            sent = self.pictures[name](given.values).transpose(0, 1)
+        return replace(given, values=given.values[:0], sent=sent, known_moments=image_moments(given.values))
+
+    def _images(self, name: str, given: ImageTensors) -> SentOne:
+        said = self.pictures[name](given.values) if given.sent is None else given.sent.double().transpose(0, 1)
+        whole = pooled(said, given.start, age_terms(given.start, given.age_days), self.age_weights[name])
+        return SentOne(whole[:, :, : self.sizes[1]], whole[:, :, self.sizes[1] :])
 
     def _one(self, encoders: Encoders, given: ModalityTensors) -> SentOne:
-        if isinstance(given, ImageTensors) and given.sent is not None:  # (B, R, G + D), encoded as they were read
-            said = given.sent.double().transpose(0, 1)
-            return SentOne(said[:, :, : self.sizes[1]], said[:, :, self.sizes[1] :])
         here, rows = given.present.nonzero()[:, 0], len(given.present)
         if rows and len(here) == rows:
             return SentOne(*encoders(given))
@@ -92,12 +114,17 @@ def evaluator(model: "RiskModel", path: str = FP32, images: MakeImageEncoders | 
     assert path in PATHS, path
     card = cuda()
     made: dict[str, Encoders] = {}
+    pictures: dict[str, PictureEncoders] = {}
+    age_weights: dict[str, Tensor] = {}
     paths: dict[str, str] = {}
     why: list[str] = []
     for name in model.modalities:
         each = [model.member(r).encoders[name] for r in range(model.members)]
         tabular = [one for one in each if isinstance(one, TabularEncoder)]
         series = [one for one in each if isinstance(one, SeriesEncoder)]
+        films = [one for one in each if isinstance(one, ImageEncoder)]
+        if films:
+            age_weights[name] = torch.stack([one.age_weight.detach() for one in films])
         paths[name] = FP32 if series else path
         if tabular:
             made[name] = StackedTabular.of(tabular, torch.bfloat16 if path == BF16 else torch.float32, card)
@@ -120,12 +147,18 @@ def evaluator(model: "RiskModel", path: str = FP32, images: MakeImageEncoders | 
                 f"by torch on CUDA ({cuda_name(card)}), in fp32: products are too small for bf16",
             )
         elif images is not None:
-            made[name], paths[name], said = images(model, name, path)
+            pictures[name], paths[name], said = images(model, name, path)
         else:
-            made[name], said = _images(each, path)
+            pictures[name], said = _images(films, path)
         why.append(f"{name}: {said}.")
     return Evaluator(
-        path, paths, tuple(why), made, (model.members, model.layout.coefficients, model.member(0).embedding)
+        path,
+        paths,
+        tuple(why),
+        made,
+        pictures,
+        age_weights,
+        (model.members, model.layout.coefficients, model.member(0).embedding),
     )
 
 
@@ -239,23 +272,35 @@ def _refused(
     )
 
 
-def _images(each: Sequence[torch.nn.Module], path: str) -> tuple[Encoders, str]:
+def _images(each: Sequence[ImageEncoder], path: str) -> tuple[PictureEncoders, str]:
     """Image encoders by torch, as they are; in bf16 under autocast."""
     if (card := cuda()) is not None:
-        return _on_device(each, card, _IMAGES_AT_ONCE, path == BF16), f"by torch on CUDA ({cuda_name(card)}), {path}"
-    return _on_device(each, torch.device("cpu"), _IMAGES_AT_ONCE, path == BF16), f"by torch, {path}"
+        return _pictures_on(each, card, path == BF16), f"by torch on CUDA ({cuda_name(card)}), {path}"
+    return _pictures_on(each, torch.device("cpu"), path == BF16), f"by torch, {path}"
 
 
-def _on_device(each: Sequence[torch.nn.Module], device: torch.device, at_once: int, reduced: bool = False) -> Encoders:
-    """Members' own encoders, one after the other, on a device; what they say comes back to the processor."""
+def _pictures_on(each: Sequence[ImageEncoder], device: torch.device, reduced: bool) -> PictureEncoders:
     there = [deepcopy(one).to(device) if device.type != "cpu" else one for one in each]
-    recurrent = any(isinstance(one, SeriesEncoder) for one in each)
+
+    def encoded(values: Tensor) -> Tensor:
+        parts = [torch.zeros(len(there), 0, there[0].wide, dtype=torch.float64)]
+        for some in torch.split(values, _IMAGES_AT_ONCE) if len(values) else ():
+            with torch.autocast(device.type, torch.bfloat16, enabled=reduced), exact(False):
+                parts.append(torch.stack([one.said(some.to(device)).cpu().double() for one in there]))
+        return torch.cat(parts, dim=1)
+
+    return encoded
+
+
+def _on_device(each: Sequence[torch.nn.Module], device: torch.device, at_once: int) -> Encoders:
+    """Members' own encoders, one after the other, on a device; what they say comes back to the processor."""
+    there = [deepcopy(one).to(device) for one in each]
 
     def encoded(given: ModalityTensors) -> tuple[Tensor, Tensor]:
         parts = []
         for rows in torch.split(torch.arange(len(given.present)), at_once):
             some = _moved(given.take(rows), device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=reduced), exact(recurrent):
+            with exact(recurrent=True):
                 said = [one(some) for one in there]
             parts.append([tuple(part.cpu().double() for part in one) for one in said])
         return tuple(  # type: ignore[return-value]

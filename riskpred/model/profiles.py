@@ -28,7 +28,7 @@ class Profiles:
         names: N of `records.reference_group.GROUPS`.
         sent: mean of what each modality sends over the group's training rows that have it: (R, N, G), (R, N, D).
         baseline: attribution baseline of each modality, in the form of `ModalityTensors.values` without rows and steps:
-            tabular (N, W) medians and one-hot modes, series (N, C) medians, image (N, H, W) mean image.
+            tabular (N, W) medians and one-hot modes, series (N, C) medians, image (N, C, H, W) mean picture.
     """
 
     names: tuple[str, ...]

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from riskpred.config.network import NetworkConfig
 from riskpred.features.batch import FeatureBatch
 from riskpred.features.plan import FeaturePlan, TabularPlan
+from riskpred.model.attention import age_terms, attention
 from riskpred.model.calibration import Calibration, pattern_index
 from riskpred.model.fusion import Fusion
+from riskpred.model.image import ImageEncoder
 from riskpred.model.incidence import group_risks
 from riskpred.model.layout import Layout, Target, never_rising, running_maximum
 from riskpred.model.network import Member, Sent, SentOne
@@ -24,6 +26,8 @@ Z90: Final = 1.645
 """Normal quantile of a two-sided 90 % interval."""
 _LEAST, _MOST = 1e-12, 1.0 - 1e-12
 """Risks are kept this far from 0 and 1 on the complementary log-log scale, where those two have no place."""
+
+_PICTURES_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,19 @@ class RiskModel(nn.Module):
             for name in self.modalities
             if name in inputs
         }
+
+    def shares(self, modality: str, given: ImageTensors) -> Tensor:
+        """What each picture weighs in its row, the mean over members; those of a row sum to 1. Shape: (T,) float64."""
+        terms = age_terms(given.start, given.age_days)
+        each = []
+        for r in range(self.members):
+            encoder = self.member(r).encoders[modality]
+            assert isinstance(encoder, ImageEncoder), modality
+            with torch.no_grad():
+                blocks = torch.split(given.values, _PICTURES_AT_ONCE) if given.sent is None else ()
+                said = torch.cat([encoder.said(some) for some in blocks]) if given.sent is None else given.sent[:, r]
+                each.append(attention(said[:, -1].double(), given.start, terms, encoder.age_weight))
+        return torch.stack(each).mean(dim=0)
 
     def member_risks(self, sent: Sent, present: Mapping[str, Tensor]) -> Tensor:
         """Calibrated risk of each target by each member, from what was sent.

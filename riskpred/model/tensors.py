@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from riskpred.features.batch import FeatureBatch, ImageInput, SeriesInput, TabularInput
+from riskpred.model.attention import rows_of_pictures
 from riskpred.records.chunk import DAY_US, STATIC
 
 _STATIC_AGE_DAYS = 36525.0
@@ -83,39 +84,84 @@ class SeriesTensors:
 
 @dataclass(frozen=True)
 class ImageTensors:
-    """Prepared pixels, or what encoders said of them already.
+    """Prepared pictures, row b's from start[b] to start[b + 1], or what encoders said of them already.
 
     Shape:
-        values: (B, H, W) float32 in 0..1, 0 for a row without an image; (0, H, W) where `sent` is given.
-        present: (B,) bool.
-        sent: (B, R, V) float32, each member's coefficients and embedding, given in place of pixels; to one member's
-            encoder (B, V).   known_moments: (B, 2) float64, see `moments`; given with `sent`.
+        values: (T, C, H, W) float32 in 0..1, (T, C, Z, H, W) of volumes; T = 0 where `sent` is given.
+        present: (B,) bool, True where a row has a picture.   start: (B + 1,) int64.
+        age_days: (T,) float64, from a picture to prediction_time; NaN = undated.
+        sent: (T, R, V) float32, each member's coefficients, embedding and attention logit, given in place of pixels; to
+            one member's encoder (T, V).   known_moments: (T, 2) float64, of each picture; given with `sent`.
     """
 
     values: Tensor
     present: Tensor
+    start: Tensor
+    age_days: Tensor
     sent: Tensor | None = None
     known_moments: Tensor | None = None
 
+    @classmethod
+    def alone(cls, values: Tensor) -> "ImageTensors":
+        """One picture a row, taken at prediction_time. Shape: values (B, C, H, W)."""
+        rows = len(values)
+        present = torch.ones(rows, dtype=torch.bool)
+        return cls(values, present, torch.arange(rows + 1), torch.zeros(rows, dtype=torch.float64))
+
+    @property
+    def count(self) -> Tensor:
+        """Pictures of each row. Shape: (B,)."""
+        return self.start.diff()
+
+    @property
+    def row(self) -> Tensor:
+        """The row of each picture. Shape: (T,)."""
+        return rows_of_pictures(self.start)
+
     @property
     def moments(self) -> Tensor:
-        """Mean and SD of each row's pixels. Shape: (B, 2) float64."""
-        return image_moments(self.values) if self.known_moments is None else self.known_moments
+        """Mean and SD of a picture's pixels, on average over each row's pictures; 0 without. Shape: (B, 2) float64."""
+        each = image_moments(self.values) if self.known_moments is None else self.known_moments
+        total = each.new_zeros(len(self.present), 2).index_add_(0, self.row, each)
+        return total / self.count.clamp_min(1)[:, None]
 
     def take(self, index: Tensor) -> "ImageTensors":
+        start, pictures = _ragged(self.start, index)
+        return self._of(start, pictures, self.present[index])
+
+    def left(self, kept: Tensor, days: float) -> "ImageTensors":
+        """The same rows so many days later, with those pictures that are kept. Shape: kept (T,) bool."""
+        count = self.count.new_zeros(len(self.present)).index_add_(0, self.row, kept.long())
+        start = torch.cat([count.new_zeros(1), count.cumsum(0)])
+        some = self._of(start, kept.nonzero()[:, 0], count > 0)
+        return replace(some, age_days=some.age_days + days)
+
+    def _of(self, start: Tensor, pictures: Tensor, present: Tensor) -> "ImageTensors":
+        # Rows that follow one another are a view of the pixels, not a copy.
+        inside = slice(int(pictures[0]), int(pictures[-1]) + 1) if len(pictures) else slice(0, 0)
+        follow = inside.stop - inside.start == len(pictures) and bool((pictures.diff() == 1).all())
+        some = inside if follow else pictures
         if self.sent is None:
-            return ImageTensors(self.values[index], self.present[index])
+            return ImageTensors(self.values[some], present, start, self.age_days[some])
         assert self.known_moments is not None, "given with `sent`"
-        return ImageTensors(self.values, self.present[index], self.sent[index], self.known_moments[index])
+        return ImageTensors(self.values, present, start, self.age_days[some], self.sent[some], self.known_moments[some])
 
     def with_values(self, values: Tensor) -> "ImageTensors":
         return replace(self, values=values)
 
 
 def image_moments(pixels: Tensor) -> Tensor:
-    """Mean and SD of the pixels of each image. Shape: (B, H, W) -> (B, 2) float64."""
+    """Mean and SD of the pixels of each picture. Shape: (T, C, H, W) or (T, C, Z, H, W) -> (T, 2) float64."""
     flat = pixels.flatten(1).double()
     return torch.stack([flat.mean(dim=1), flat.std(dim=1, correction=0)], dim=1)
+
+
+def _ragged(start: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Starts of the rows taken (repeats allowed), and the place of each of their pictures."""
+    count = start.diff()[index]
+    begin = torch.cat([count.new_zeros(1), count.cumsum(0)])
+    first = (start[:-1][index] - begin[:-1]).repeat_interleave(count)
+    return begin, torch.arange(int(begin[-1]), device=start.device) + first
 
 
 ModalityTensors: TypeAlias = TabularTensors | SeriesTensors | ImageTensors
@@ -162,11 +208,15 @@ def tensors_of(batch: FeatureBatch, modality: str, columns: Sequence[Vocabulary]
     if isinstance(given, SeriesInput):
         return _series(given, batch.prediction_time, present)
     assert isinstance(given, ImageInput)
+    undated = given.time == STATIC
+    moment = batch.prediction_time[given.row]
+    age_days = np.where(undated, np.nan, (moment - np.where(undated, moment, given.time)) / DAY_US)
+    ragged = torch.from_numpy(np.ascontiguousarray(given.start)), torch.from_numpy(age_days)
     pixels = torch.from_numpy(np.ascontiguousarray(given.pixels))
     if given.encoded is None:
-        return ImageTensors(pixels, present)
+        return ImageTensors(pixels, present, *ragged)
     sent, moments = (torch.from_numpy(np.ascontiguousarray(a)) for a in (given.encoded.sent, given.encoded.moments))
-    return ImageTensors(pixels, present, sent, moments)
+    return ImageTensors(pixels, present, *ragged, sent, moments)
 
 
 def _series(given: SeriesInput, prediction_time: NDArray[np.int64], present: Tensor) -> SeriesTensors:

@@ -1,4 +1,4 @@
-"""What was found in someone's images, as plain numbers: pictures with outlines, lesions, growth since the image before."""
+"""What was found in someone's images, as plain numbers: pictures, lesions, growth since the image before."""
 
 import json
 import math
@@ -42,6 +42,10 @@ def findings(rows: Sequence[Row], evidence: Sequence[Row]) -> dict[str, Any]:
         labels = set(one["measures"])
         mine = [row for row in by_image.get(one["image_id"], []) if row["label"] in labels]
         one |= _lesions(mine) | {"before": _before(one, told[:place])}
+        for lesion in one["lesions"]:
+            # The only slice of a picture is not worth a word.
+            flat = one["slice"] is None and lesion["volume_mm3"] is None
+            lesion["slice"] = None if flat and lesion["slice"] == 0 else lesion["slice"]
     known = {one["image_id"] for one in told}
     # Nobody drew the others: they were found in someone whose risks were not explained.
     told += [_blank(image_id) | _lesions(mine) for image_id, mine in sorted(by_image.items()) if image_id not in known]

@@ -6,6 +6,7 @@ A part holds every row of its subjects, so that parts can be lost and made again
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -240,7 +241,8 @@ def affordable(plan: FeaturePlan, subjects: int) -> int:
         >>> affordable(FeaturePlan({"image": ImagePlan(("DX",), None, None, size=1024)}), 2048)
         64
     """
-    pixels = sum(spec.size**2 for spec in plan.modalities.values() if isinstance(spec, ImagePlan))
+    plans = [spec for spec in plan.modalities.values() if isinstance(spec, ImagePlan)]
+    pixels = sum(prod(spec.pixel_shape) * spec.most_pictures for spec in plans)
     return min(subjects, max(1, _CHUNK_PIXELS // pixels)) if pixels else subjects
 
 

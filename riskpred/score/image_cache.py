@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from riskpred.errors import OutputError
 from riskpred.features.image import EncodedImage
+from riskpred.features.join import starts
 from riskpred.features.looked import Looked
 from riskpred.imaging.paths import ImageProblem
 from riskpred.records.chunk import ImageRow
@@ -42,23 +43,24 @@ _SCHEMA: Final = pa.schema(
         ("path", pa.string()),
         ("stamp", pa.string()),
         ("sent", pa.list_(pa.float32())),
-        ("mean", pa.float64()),
-        ("sd", pa.float64()),
+        ("mean", pa.list_(pa.float64())),
+        ("sd", pa.list_(pa.float64())),
+        ("spacing_slice", pa.float64()),
         ("spacing_row", pa.float64()),
         ("spacing_column", pa.float64()),
-        ("input_hash", pa.string()),
+        ("input_hash", pa.list_(pa.string())),
         ("reason", pa.string()),
         ("wanted", pa.string()),
         ("found", pa.string()),
         ("used_day", pa.int32()),
     ]
 )
-_NUMBERS: Final = ("mean", "sd", "spacing_row", "spacing_column")
+_SPACING: Final = ("spacing_slice", "spacing_row", "spacing_column")
 _TEXTS: Final = ("subject_id", "content", "path", "stamp", "input_hash", "reason", "wanted", "found", "used_day")
 _TABLE: Final = """CREATE TABLE IF NOT EXISTS entries (
-    encoder VARCHAR, subject_id BIGINT, content VARCHAR, path VARCHAR, stamp VARCHAR, sent FLOAT[], mean DOUBLE,
-    sd DOUBLE, spacing_row DOUBLE, spacing_column DOUBLE, input_hash VARCHAR, reason VARCHAR, wanted VARCHAR,
-    found VARCHAR, used_day INTEGER)"""
+    encoder VARCHAR, subject_id BIGINT, content VARCHAR, path VARCHAR, stamp VARCHAR, sent FLOAT[],
+    mean DOUBLE[], sd DOUBLE[], spacing_slice DOUBLE, spacing_row DOUBLE, spacing_column DOUBLE, input_hash VARCHAR[],
+    reason VARCHAR, wanted VARCHAR, found VARCHAR, used_day INTEGER)"""
 
 
 def cache_path(scores: Path) -> Path:
@@ -70,13 +72,17 @@ def cache_path(scores: Path) -> Path:
 class Known:
     """Entries of some subjects' images for one encoder, as columns.
 
-    Shape: sent (N, R, V); numbers (N, 4): mean, SD, spacing of rows, of columns. by_file, by_content: place of an entry
-    by (subject, path, stamp) and by (subject, content). contents: of each subject.
+    Shape: start (N + 1,): entry n has pictures start[n]:start[n + 1], T in all; none where the file was a reject.
+        sent (T, R, V); moments (T, 2): mean, SD; spacing_mm (N, 3): of slices, of rows, of columns.
+    by_file, by_content: place of an entry by (subject, path, stamp) and by (subject, content). contents: of each
+    subject.
     """
 
     columns: dict[str, list[Any]]
+    start: NDArray[np.int64]
     sent: NDArray[np.float32]
-    numbers: NDArray[np.float64]
+    moments: NDArray[np.float64]
+    spacing_mm: NDArray[np.float64]
     by_file: dict[tuple[int, str, str], int]
     by_content: dict[tuple[int, str], int]
     contents: dict[int, tuple[str, ...]]
@@ -94,8 +100,9 @@ class Known:
             return ImageProblem(reason, self.columns["wanted"][place])
         if (found := self.columns["found"][place]) is not None:
             return Looked.from_json(found)
-        numbers = self.numbers[place]
-        return EncodedImage(self.sent[place], numbers[:2], numbers[2:], self.columns["input_hash"][place])
+        here = slice(self.start[place], self.start[place + 1])
+        digests = tuple(self.columns["input_hash"][place])
+        return EncodedImage(self.sent[here], self.moments[here], self.spacing_mm[place], digests)
 
 
 @dataclass(frozen=True)
@@ -124,10 +131,9 @@ class Notebook(ABC):
         elif isinstance(result, Looked):
             entry |= {"found": result.to_json()}
         else:
-            row_mm, column_mm = result.spacing_mm.tolist()
-            mean, sd = result.moments.tolist()
-            entry |= {"sent": result.sent.ravel(), "mean": mean, "sd": sd, "input_hash": result.input_hash}
-            entry |= {"spacing_row": row_mm, "spacing_column": column_mm}
+            mean, sd = result.moments.T
+            entry |= {"sent": result.sent.ravel(), "mean": mean, "sd": sd, "input_hash": list(result.input_hash)}
+            entry |= dict(zip(_SPACING, result.spacing_mm.tolist(), strict=True))
         self._new.append(entry)
 
     def used(self, encoder: str, known: Known, place: int) -> None:
@@ -343,13 +349,11 @@ def _connected(file: Path) -> duckdb.DuckDBPyConnection:
 
 
 def _index(table: pa.Table, shape: tuple[int, int]) -> Known:
-    members, width = shape
-    count = table.num_rows
-    sent = np.zeros((count, members, width), np.float32)
-    there = table["sent"].is_valid().to_numpy(zero_copy_only=False)
-    values = table["sent"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    sent[there] = values.reshape(-1, members, width)
-    numbers = [table[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in _NUMBERS]
+    def flat(name: str) -> NDArray[np.generic]:
+        return np.asarray(table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False))
+
+    pictures = np.array([0 if one is None else len(one) for one in table["mean"].to_pylist()], dtype=np.int64)
+    spacing = [table[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in _SPACING]
     columns = {name: table[name].to_pylist() for name in _TEXTS}
     by_file, by_content, contents = {}, {}, dict[int, tuple[str, ...]]()
     keys = (columns[name] for name in ("subject_id", "content", "path", "stamp"))
@@ -358,4 +362,13 @@ def _index(table: pa.Table, shape: tuple[int, int]) -> Known:
         contents[subject] = (*contents.get(subject, ()), content)
         if stamp is not None:
             by_file[subject, path, stamp] = place
-    return Known(columns, sent, np.stack(numbers, axis=1), by_file, by_content, contents)
+    return Known(
+        columns,
+        starts(pictures),
+        flat("sent").astype(np.float32).reshape(-1, *shape),
+        np.stack([flat("mean"), flat("sd")], axis=1).astype(np.float64),
+        np.stack(spacing, axis=1),
+        by_file,
+        by_content,
+        contents,
+    )

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from riskpred.config.imaging import Recipe
 from riskpred.features.image import EncodedImage
 from riskpred.features.looked import Looked
 from riskpred.features.plan import ImagePlan
@@ -24,6 +25,8 @@ from riskpred.records.chunk import ImageRow, SubjectChunk
 from riskpred.score.image_cache import KEEP_DAYS, ImageCache, Known, Luggage, News, Notebook, cache_path
 
 _ENCODED_AT_ONCE = 4 * BLOCK
+_ENCODED_NUMBERS = 32 * 1024 * 1024
+"""Pixels held until their images are encoded, at most."""
 
 
 @dataclass
@@ -41,14 +44,17 @@ class Counts:
 class CachedImages:
     """Images of one modality, for `features.build`; see `ImageSource` there."""
 
-    def __init__(self, fast: FastImages, encoder: str, pool: DecodePool, cache: Notebook | None) -> None:
+    def __init__(
+        self, plan: ImagePlan, fast: FastImages, encoder: str, pool: DecodePool, cache: Notebook | None
+    ) -> None:
         self.counts = Counts()
-        self._fast, self._encoder, self._pool, self._cache = fast, encoder, pool, cache
+        self._plan, self._fast, self._encoder, self._pool, self._cache = plan, fast, encoder, pool, cache
+        self._at_once = max(1, min(_ENCODED_AT_ONCE, _ENCODED_NUMBERS // (prod(plan.pixel_shape) * plan.slices)))
         self._known: Known | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(R, V): members, coefficients and embedding together."""
+        """(R, V): members, and all that each says of a picture."""
         return self._fast.shape
 
     def packed(self, subjects: NDArray[np.int64]) -> Luggage | None:
@@ -59,7 +65,7 @@ class CachedImages:
 
     def carrying(self, luggage: Luggage | None) -> "CachedImages":
         """The same encoders with what was packed elsewhere."""
-        return CachedImages(self._fast, self._encoder, self._pool, luggage)
+        return CachedImages(self._plan, self._fast, self._encoder, self._pool, luggage)
 
     def take_in(self, news: News | None, counts: Counts) -> None:
         """Keep what another process learned, and count what it did."""
@@ -104,10 +110,10 @@ class CachedImages:
         image_root: Path,
         found: list[EncodedImage | ImageProblem | None],
     ) -> None:
-        wanted, recipe = [], Recipe.of(size=self._fast.size)
+        wanted = []
         for i in unread:
             known = () if self._known is None else self._known.contents.get(images[i].subject_id, ())
-            wanted.append(Wanted(image_root, images[i].path, recipe, known))
+            wanted.append(Wanted(image_root, images[i].path, self._plan.recipe_of(images[i].image_type), known))
         waiting: list[tuple[int, Prepared, str | None]] = []
         for i, decoded in zip(unread, self._pool.decode(wanted), strict=True):
             result, row = decoded.result, images[i]
@@ -128,7 +134,7 @@ class CachedImages:
                 continue
             waiting.append((i, result, decoded.content))
             # Some at a time, while the workers go on.
-            if len(waiting) == _ENCODED_AT_ONCE:
+            if len(waiting) == self._at_once:
                 self._encode(images, waiting, found)
                 waiting = []
         self._encode(images, waiting, found)
@@ -141,10 +147,14 @@ class CachedImages:
     ) -> None:
         if not waiting:
             return
-        pixels = np.stack([prepared.pixels[0, 0] for _, prepared, _ in waiting])
+        each = [prepared.pixels for _, prepared, _ in waiting]
+        pixels = np.concatenate(each)
         sent, moments = self._fast.encode(pixels), image_moments(torch.from_numpy(pixels)).numpy()
-        for at, (i, prepared, content) in enumerate(waiting):
-            one = EncodedImage(sent[at], moments[at], prepared.spacing_mm, pixels_hash(prepared.pixels[0, 0]))
+        first = 0
+        for (i, prepared, content), pictures in zip(waiting, each, strict=True):
+            here = slice(first, first := first + len(pictures))
+            digests = tuple(pixels_hash(picture) for picture in pictures)
+            one = EncodedImage(sent[here], moments[here], prepared.grid.spacing_mm, digests)
             found[i] = one
             self._learn(images[i], content, one)
 
@@ -175,14 +185,14 @@ class NightImages:
         plans = {name: part for name, part in model.plan.modalities.items() if isinstance(part, ImagePlan)}
         self.pool = DecodePool(workers)
         self._cache = None if scores is None or not plans else ImageCache(cache_path(scores), cache_days)
-        self.fast = {name: fast_images(model, name, part.size, path, engine) for name, part in plans.items()}
+        self.fast = {name: fast_images(model, name, path, engine) for name, part in plans.items()}
         decoder = decoder_version()
         self.sources = {
-            name: CachedImages(fast, encoder_hash(model, name, fast, decoder), self.pool, self._cache)
+            name: CachedImages(plans[name], fast, encoder_hash(model, name, fast, decoder), self.pool, self._cache)
             for name, fast in self.fast.items()
         }
 
-    def __enter__(self) -> "NightImages":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

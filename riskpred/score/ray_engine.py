@@ -237,7 +237,7 @@ class _Crew:
             hand = _Hand(self._class.remote(*self._given))
             self._busy[hand.actor.start.remote()] = hand
 
-    def _give(self, hand: _Hand, task: Task, images: Mapping[str, CachedImages]) -> None:
+    def _give(self, hand: _Hand, task: Task, images: Mapping[str, CachedImages | StageFindings]) -> None:
         hand.task = task
         luggage = {name: one.packed(task.subjects) for name, one in images.items()}
         self._busy[hand.actor.make.remote(task, luggage)] = hand

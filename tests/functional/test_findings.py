@@ -1,4 +1,4 @@
-"""From marked pictures to a finding on the page: fit, score, evaluate, explain, report, forget; discs of known place."""
+"""From marked pictures to a finding on the page: fit, score, evaluate, explain, report, forget; known discs."""
 
 import json
 import shutil
@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from riskpred.cli.app import app
 from riskpred.errors import BundleError
@@ -25,7 +26,6 @@ from riskpred.score.explain_run import explain
 from riskpred.score.plan import parse_time
 from riskpred.score.run import NightSummary, score
 from tests.circles import HELD_OUT, SUBJECTS, Hospital, circles
-from typer.testing import CliRunner
 
 MOMENT = parse_time("2025-01-10")
 Row = tuple[Any, ...]
@@ -130,7 +130,7 @@ def test_a_segmenter_is_part_of_what_the_manifest_protects(bundle: Bundle, tmp_p
         data = bytearray(weights.read_bytes())
         data[-1] ^= 1
         weights.write_bytes(data)
-    with pytest.raises(BundleError, match="segmenter-discs.safetensors: not the file that was written"):
+    with pytest.raises(BundleError, match=r"segmenter-discs\.safetensors: not the file that was written"):
         load_bundle(copy)
 
 

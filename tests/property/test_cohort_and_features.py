@@ -41,7 +41,7 @@ OUTCOMES = parse(
     "outcomes.yaml",
 )
 
-AGGREGATES = ("last", "age_days", "count", "mean", "slope", "min", "max", "ever", "first_age_days", "span_days")
+AGGREGATES = ("last", "age_days", "count", "mean", "slope", "min", "max", "ever", "first_age_days", "span_days", "change")
 COLUMNS = tuple(
     FeatureColumn(f"{code}:{aggregate}:{window}d", code, aggregate, window, None, code, False)
     for code in ("HDL", "M*")
@@ -213,6 +213,9 @@ def by_hand(events, column, now, entry):
     values = [event[2] for event in valued]
     if not values:
         return math.nan
+    if column.aggregate == "change":
+        earlier = [event[2] for event in valued if event[0] < valued[-1][0]]
+        return values[-1] - earlier[-1] if earlier else math.nan
     return {"last": values[-1], "mean": np.mean(values), "min": min(values), "max": max(values)}[column.aggregate]
 
 

@@ -76,6 +76,10 @@ HDL = """
         ("HDL:slope", 3960 / 175690.6667 * 365.25, "2021-01-01"),
         ("HDL:slope:365d", -10 / 184 * 365.25, "2021-01-01"),
         ("HDL:slope:1d", None, "-"),
+        # From 60 on 2020-07-01 to 50; in one day there is nothing before it; the event without a value does not count.
+        ("HDL:change", -10, "2021-01-01"),
+        ("HDL:change:365d", -10, "2021-01-01"),
+        ("HDL:change:1d", None, "-"),
         ("LDL:last", None, "-"),
         ("LDL:age_days", None, "-"),
         ("LDL:count", 0, "-"),

@@ -130,6 +130,8 @@ def _offset(spec: TimeSpec, late: bool, zone: str, schema: pl.Schema) -> WhenKno
             no_anchor = no_anchor | pl.col(column).is_null()
         else:
             empty = empty | empty_of(column, schema[column])
+    if spec.before:
+        total = -total.abs()
     if spec.unit in _DAYS:
         days = (total * _DAYS[spec.unit] + 0.5).floor()
         near = pl.when(days.abs() <= _FAR_DAYS).then(days).cast(pl.Int64)

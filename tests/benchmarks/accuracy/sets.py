@@ -121,8 +121,11 @@ _ALL: Final = (
         of="physionet2012",
     ),
     BenchmarkSet("physionet2012_b", "physionet2012", "physionet2012", Design.HELD_OUT),
-    BenchmarkSet("lgg_mri", "lgg_mri", "lgg_mri", absent={"without image": ("image",)}),
-    BenchmarkSet("lgg_mri-no_image", "lgg_mri", "lgg_mri", without_modalities=("image",), of="lgg_mri"),
+    # Findings have a benchmark of their own (tests/benchmarks/imaging/lgg_death.py): this one trains no segmentation.
+    BenchmarkSet(
+        "lgg_mri", "lgg_mri", "lgg_mri", without_modalities=("findings",), absent={"without image": ("image",)}
+    ),
+    BenchmarkSet("lgg_mri-no_image", "lgg_mri", "lgg_mri", without_modalities=("image", "findings"), of="lgg_mri"),
     BenchmarkSet("hannover_cxr", "hannover_cxr", "hannover_cxr"),
     BenchmarkSet("hospital", "hospital", "", Design.HELD_OUT),
 )

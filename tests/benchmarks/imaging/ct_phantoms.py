@@ -17,7 +17,9 @@ from riskpred.config.model import parse
 from riskpred.config.segmentation import SegmentationStage
 from riskpred.fit.segmentation import Example, fit_segmentation
 from riskpred.imaging.lesions import Lesion, lesions
+from riskpred.imaging.picture import Picture
 from riskpred.imaging.prepare import Prepared
+from riskpred.imaging.recipe import prepare_picture
 from riskpred.imaging.segment import Segmenter
 from riskpred.progress import Silent
 from tests.phantoms.ct import CtPhantom, Nodule, ct_phantom
@@ -89,7 +91,7 @@ def figures(segmenter: Segmenter, scans: Sequence[CtPhantom]) -> dict[str, objec
     """What the benchmark reports of scans that trained nothing."""
     found: list[Mark] = []
     for number, scan in enumerate(scans):
-        prepared = prepared_of(scan)
+        prepared = prepared_of(scan, segmenter.stage)
         given = lesions(segmenter.probabilities(prepared), prepared.grid, segmenter.stage)
         found += marks(number, given, scan.nodules)
     nodules = sum(len(scan.nodules) for scan in scans)
@@ -116,24 +118,13 @@ def figures(segmenter: Segmenter, scans: Sequence[CtPhantom]) -> dict[str, objec
     }
 
 
-def prepared_of(scan: CtPhantom) -> Prepared:
-    """The scan through the lung window."""
-    from types import SimpleNamespace
-
-    from riskpred.config.imaging import WINDOWS
-    from riskpred.imaging.picture import Grid
-
-    centre, width = WINDOWS["lung"]
-    pixels = np.clip((scan.array.astype(np.float32) - centre) / width + 0.5, 0, 1)
-    grid = Grid(
-        np.zeros(3),
-        np.ones(3),
-        np.array(scan.spacing_mm),
-        np.array(scan.origin_mm),
-        np.eye(3)[:, ::-1],
-        np.array(scan.array.shape),
+def prepared_of(scan: CtPhantom, stage: SegmentationStage) -> Prepared:
+    """The scan as riskpred prepares one that it has read."""
+    x, y, z = scan.origin_mm
+    picture = Picture(
+        scan.array[None].astype(np.float32), np.array(scan.spacing_mm), np.array([x, y, z]), np.eye(3)[:, ::-1], "CT"
     )
-    return SimpleNamespace(pixels=pixels[None, None], grid=grid)
+    return prepare_picture(picture, stage.recipe("CT"))
 
 
 def main(words: list[str] | None = None) -> int:
@@ -154,7 +145,7 @@ def main(words: list[str] | None = None) -> int:
         segmenter = Segmenter.load(given.model)
     else:
         scans = [ct_phantom(seed) for seed in range(given.train)]
-        examples = [Example(prepared_of(scan), scan.mask()) for scan in scans]
+        examples = [Example(prepared_of(scan, stage), scan.mask()) for scan in scans]
         segmenter = fit_segmentation(stage, examples, np.arange(given.train) % stage.folds, 0, Silent()).segmenter
         if given.model:
             segmenter.save(given.model)

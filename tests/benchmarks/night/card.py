@@ -197,7 +197,7 @@ def pictures(network: str, subjects: int) -> dict[str, Any]:
         batch = build(chunk, of_chunk, model.plan, root)
         pixels = batch.inputs["image"].pixels  # type: ignore[union-attr]
         for path in (FP32, BF16):
-            fast = fast_images(model, "image", size, path)  # type: ignore[arg-type]
+            fast = fast_images(model, "image", path)  # type: ignore[arg-type]
             found[f"{path}_took"], found[f"{path}_note"] = fast.numeric_path, fast.note
             found[f"{path}_images_s"] = len(pixels) / _least(partial(fast.encode, pixels))
             found[f"{path}_risk_apart"] = agreement(model, batch, {"image": fast}).risk

@@ -244,7 +244,7 @@ def _whole(model: RiskModel, root: Path, rows: list[tuple[ImageRow, ...]]) -> No
     assert isinstance(part, ImagePlan)
     for start in range(0, len(rows), 512):
         some = rows[start : start + 512]
-        pixels = np.stack([prepare(read_image(root / row.path), part.size).pixels[0, 0] for (row,) in some])
+        pixels = np.stack([prepare(read_image(root / row.path), part.size).pixels[0] for (row,) in some])
         _encode(model, pixels)
 
 
@@ -269,7 +269,7 @@ def _night(model: RiskModel, root: Path, scores: Path, rows: list[tuple[ImageRow
 
 
 def _encode(model: RiskModel, pixels: np.ndarray[Any, np.dtype[np.float32]]) -> None:
-    given = ImageTensors(torch.from_numpy(pixels), torch.ones(len(pixels), dtype=torch.bool))
+    given = ImageTensors.alone(torch.from_numpy(pixels))
     with torch.no_grad():
         model.encode({"image": given})
 
@@ -280,13 +280,13 @@ def _encoders(model: RiskModel, root: Path, rows: list[tuple[ImageRow, ...]], si
     chunk, of_chunk = _chunks(rows[:count])[0]
     batch = build(chunk, of_chunk, model.plan, root)
     pixels = batch.inputs["image"].pixels  # type: ignore[union-attr]
-    fast = fast_images(model, "image", size)
+    fast = fast_images(model, "image")
     seconds = {"eager": min(_seconds(lambda: _encode(model, pixels)) for _ in range(5))}
     seconds["fast"] = min(_seconds(lambda: fast.encode(pixels)) for _ in range(5))
-    whole = np.stack([prepare(read_image(root / row.path), size).pixels[0, 0] for (row,) in rows[:count]])
+    whole = np.stack([prepare(read_image(root / row.path), size).pixels[0] for (row,) in rows[:count]])
     wanted = [Wanted(root, row.path, Recipe.of(size=size)) for (row,) in rows[:count]]
-    reduced = np.stack([decode_one(one).result.pixels[0, 0] for one in wanted])  # type: ignore[union-attr]
-    precise = fast_images(model, "image", size, "fp32", "torch")
+    reduced = np.stack([decode_one(one).result.pixels[0] for one in wanted])  # type: ignore[union-attr]
+    precise = fast_images(model, "image", "fp32", "torch")
     present = {"image": torch.ones(count, dtype=torch.bool)}
     risks = [model.member_risks({"image": precise.sent(p)}, present).mean(dim=0) for p in (whole, reduced)]
     gap = agreement(model, batch, {"image": fast})

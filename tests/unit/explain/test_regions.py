@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,10 @@ from PIL import Image, ImageDraw
 
 from riskpred.explain.attribution import integrated_gradients, within_modality
 from riskpred.explain.evidence import image_rows
-from riskpred.explain.picture import MAP_STEPS, attribution_map
+from riskpred.explain.picture import MAP_STEPS, Picture, attribution_map
 from riskpred.explain.regions import LEAST_POINTS, REGIONS, measured, outline, regions_of
 from riskpred.features.batch import ImageInput
+from riskpred.features.plan import ImagePlan
 from riskpred.model.tensors import ImageTensors
 
 
@@ -108,14 +108,14 @@ def test_position_and_size_are_in_mm_where_the_spacing_is_known() -> None:
 def _reader(side: int) -> tuple[ImageTensors, torch.Tensor, Any]:
     """Pictures with a planted blob, and a worth that reads it non-linearly, with other signs for other targets."""
     draw = torch.Generator().manual_seed(0)
-    values = torch.rand((5, side, side), generator=draw) * 0.3
+    values = torch.rand((5, 1, side, side), generator=draw) * 0.3
     for row in range(5):
-        values[row, 4 + 5 * row : 10 + 5 * row, 20:27] += 0.6
-    given = ImageTensors(values, torch.ones(5, dtype=torch.bool))
+        values[row, 0, 4 + 5 * row : 10 + 5 * row, 20:27] += 0.6
+    given = ImageTensors.alone(values)
     kernel = torch.ones(1, 1, 5, 5) / 25
 
     def worth(inputs: ImageTensors, subject: torch.Tensor) -> torch.Tensor:
-        blurred = torch.nn.functional.conv2d(inputs.values[:, None], kernel, padding=2)[:, 0]
+        blurred = torch.nn.functional.conv2d(inputs.values, kernel, padding=2)[:, 0]
         bright = torch.sigmoid(20 * (blurred - 0.5)).flatten(1).sum(dim=1).double()
         return torch.stack([0.2 * bright, -0.1 * bright, bright.square() / 100], dim=1)
 
@@ -151,15 +151,21 @@ def test_captum_integrates_the_same_path_a_target_per_row() -> None:
     assert float(theirs.abs().max()) > 1e-3
 
 
+def _shown(mask: Any) -> Picture:
+    """One picture a subject."""
+    rows, none = np.arange(len(mask)), np.zeros(len(mask), dtype=np.int64)
+    flat = np.zeros((len(mask), *mask.shape[2:]))
+    return Picture(rows, rows, none, none, none, flat, mask, np.zeros((len(mask), 1, REGIONS + 1)))
+
+
 def test_evidence_says_where_a_region_lies_and_how_large_it_is(tmp_path: Path) -> None:
     noise = np.random.default_rng(2).random((2, 512, 512)).astype(np.float32)
-    spacing = np.array([[0.5, 0.25], [np.nan, np.nan]])
+    spacing = np.array([[np.nan, 0.5, 0.25], [np.nan, np.nan, np.nan]])
     mask = np.zeros((2, 3, 512, 512), dtype=bool)
     mask[:, 0, 100:120, 200:240], mask[0, 1, 300:310, 10:20] = True, True
-    batch: Any = SimpleNamespace(
-        inputs={"image": ImageInput(noise, ("a", "b"), np.array([5, 6]), spacing)}, subject_id=np.array([11, 12])
-    )
-    known, unknown = image_rows(batch, "image", np.array([0, 1]), mask).to_pylist()
+    films = ImageInput(np.arange(3), noise[:, None], ("a", "b"), np.array([5, 6]), spacing, np.zeros((2, 2)))
+    spec, subjects = ImagePlan(("DX",), None, None, 512), np.array([11, 12])
+    known, unknown = image_rows(films, spec, "image", subjects, _shown(mask), np.ones(2)).to_pylist()
     note = json.loads(known["note"])
     assert (note["height_px"], note["width_px"], note["spacing_mm"]) == (256, 256, [1.0, 0.5]), "made smaller to fit"
     assert [one["region"] for one in note["regions"]] == ["region 1", "region 2"]
@@ -173,4 +179,4 @@ def test_evidence_says_where_a_region_lies_and_how_large_it_is(tmp_path: Path) -
     assert note["spacing_mm"] is None
     assert note["regions"][0]["x_mm"] is None
     mask[:] = False
-    assert image_rows(batch, "image", np.array([0]), mask[:1]).to_pylist()[0]["outline"] is None
+    assert image_rows(films, spec, "image", subjects, _shown(mask), np.ones(2)).to_pylist()[0]["outline"] is None

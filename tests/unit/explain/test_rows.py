@@ -1,6 +1,7 @@
 """Rows of reasons from made-up attributions: what is kept, summed up, ranked; and how a picture is shrunk."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,6 +97,12 @@ def test_the_largest_moments_are_told_with_their_time_and_sum_to_the_features() 
             assert row["unit"] == told.units[told.names.index(row["feature"])]
 
 
+def _one_each(mask: Any, region: Any) -> Picture:
+    """One picture a subject."""
+    rows, none = np.arange(len(mask)), np.zeros(len(mask), dtype=np.int64)
+    return Picture(rows, rows, none, none, none, np.zeros((len(mask), *mask.shape[2:])), mask, region)
+
+
 def test_regions_and_the_rest_of_a_picture_sum_to_the_image() -> None:
     mask = np.zeros((2, 3, 8, 8), dtype=bool)
     mask[0, 0, :2], mask[0, 1, 4:5] = True, True
@@ -106,8 +113,8 @@ def test_regions_and_the_rest_of_a_picture_sum_to_the_image() -> None:
     told = Described(
         ("image",), (None,), np.full((2, 1), np.nan), np.full((2, 1), None, dtype=object), np.full((2, 1), 60_000_000)
     )
-    within = Within(feature[..., 0], np.zeros((2, 2)), feature, picture=Picture(np.zeros((2, 8, 8)), mask, region))
-    part = ModalityPart("image", np.array([0, 1]), within, told)
+    within = Within(feature[..., 0], np.zeros((2, 2)), feature, picture=_one_each(mask, region))
+    part = ModalityPart("image", np.array([0, 1]), within, told, picture_time=np.full(2, 60_000_000))
     rows = reason_rows(TARGETS, np.array([11, 12]), [part], np.ones((2, 2), dtype=bool)).to_pylist()
     found = {
         (row["subject_id"], row["horizon_years"], row["feature"]): row["contribution"]
@@ -131,10 +138,13 @@ def test_an_image_that_says_nothing_has_no_parts_either() -> None:
     told = Described(
         ("image",), (None,), np.full((1, 1), np.nan), np.full((1, 1), None, dtype=object), np.full((1, 1), 60_000_000)
     )
-    picture = Picture(np.zeros((1, 8, 8)), np.zeros((1, 3, 8, 8), dtype=bool), np.zeros((1, 2, 4)))
+    picture = _one_each(np.zeros((1, 3, 8, 8), dtype=bool), np.zeros((1, 2, 4)))
     within = Within(np.zeros((1, 2)), np.zeros((1, 2)), np.zeros((1, 2, 1)), picture=picture)
     rows = reason_rows(
-        TARGETS, np.array([11]), [ModalityPart("image", np.array([0]), within, told)], np.ones((1, 2)) > 0
+        TARGETS,
+        np.array([11]),
+        [ModalityPart("image", np.array([0]), within, told, picture_time=np.full(1, 60_000_000))],
+        np.ones((1, 2)) > 0,
     )
     assert {(row["level"], row["feature"]) for row in rows.to_pylist()} == {
         ("feature", "(presence)"), ("feature", "(unexplained)"),

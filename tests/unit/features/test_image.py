@@ -73,15 +73,17 @@ def test_the_latest_image_of_its_types_at_or_before_prediction_time(root):
         [],
     )
     got, receipt, rejects = receive(chunk, root)
-    assert got.image_id == ("b", "e", "g", "", "")
-    assert got.time.tolist() == [100 * DAY_US, STATIC, 1 * DAY_US, STATIC, STATIC]
+    assert got.image_id == ("b", "e", "g")
+    assert got.start.tolist() == [0, 1, 2, 3, 3, 3]
+    assert got.time.tolist() == [100 * DAY_US, STATIC, 1 * DAY_US]
+    assert got.latest_time.tolist() == [100 * DAY_US, STATIC, 1 * DAY_US, STATIC, STATIC]
     assert receipt.status == ("used", "used", "used", "missing", "missing")
     assert receipt.n.tolist() == [2, 1, 2, 0, 0]
     assert receipt.missing_features == ((), (), (), ("image",), ("image",))
     assert rejects == ()
-    assert (got.pixels[0, :, 0] == 1).all()
-    assert (got.pixels[1, :, 0] == 0).all()
-    assert not got.pixels[3:].any()
+    assert got.pixels.shape == (3, 1, 16, 16)
+    assert (got.pixels[0, 0, :, 0] == 1).all()
+    assert (got.pixels[1, 0, :, 0] == 0).all()
     assert np.isnan(got.spacing_mm).all()
 
 
@@ -91,7 +93,8 @@ def test_an_unreadable_image_costs_that_image_and_the_next_older_one_is_read(roo
         [("e", 50, "broken.png")],
     )
     got, receipt, rejects = receive(chunk, root)
-    assert got.image_id == ("a", "")
+    assert got.image_id == ("a",)
+    assert got.count.tolist() == [1, 0]
     assert receipt.status == ("used", "rejected")
     assert receipt.latest_time.tolist() == [50 * DAY_US, 50 * DAY_US]
     assert [(r.source, r.row_key, r.subject_id, r.reason, r.field) for r in rejects] == [
@@ -116,7 +119,8 @@ def test_windows_and_stale_images(root):
     got, receipt, rejects = receive(chunk, root, plan)
     # The window is (50, 100]. An undated image is never out of it, and never stale.
     assert receipt.status == ("missing", "stale", "used", "rejected", "stale", "used")
-    assert got.image_id == ("", "", "c", "", "", "h")
+    assert got.image_id == ("c", "h")
+    assert got.count.tolist() == [0, 0, 1, 0, 0, 1]
     assert [reject.row_key for reject in rejects] == ["e"]
 
 
@@ -124,7 +128,7 @@ def test_rows_of_one_patient_share_a_read_and_a_reject(root):
     chunk = patients([("a", 10, "dark.png"), ("b", 20, "broken.png")], [("c", 10, "bright.png")])
     rows = rows_of([0, 0, 0, 1, 1], [5, 15, 25, 9, 30])
     batch = build(chunk, rows, FeaturePlan({"film": PLAN}), root)
-    assert batch.inputs["film"].image_id == ("", "a", "a", "", "c")
+    assert batch.inputs["film"].image_id == ("a", "a", "c")
     assert [reject.row_key for reject in batch.rejects] == ["b"]
     assert batch.present["film"].tolist() == [False, True, True, False, True]
     # Rows taken out and put together again are the same images, and keep the rejects of their patients.

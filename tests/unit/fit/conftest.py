@@ -8,6 +8,7 @@ import pytest
 from riskpred.config.network import ImageEncoder, NetworkConfig, SeriesEncoder, TabularEncoder, Training
 from riskpred.config.outcomes import Outcome, OutcomesConfig, PredictionTimes, Rule
 from riskpred.features.batch import FeatureBatch, ImageInput, Receipt, SeriesInput, TabularInput
+from riskpred.features.join import starts
 from riskpred.features.plan import FeatureColumn, FeaturePlan, ImagePlan, SeriesChannel, SeriesPlan, TabularPlan
 from riskpred.fit.data import Rows
 from riskpred.records.chunk import DAY_US
@@ -77,9 +78,8 @@ def make_rows() -> Callable[..., Rows]:
         last = np.where(steps > 0, series[np.maximum(start[1:] - 1, 0), 0] if len(series) else 0.0, 0.0)
         series[rng.random(series.shape) < 0.3] = np.nan
         step = np.arange(start[-1]) - np.repeat(start[:-1], steps)
-        pixels = rng.random((n, 16, 16))
+        pixels = rng.random((n, 1, 16, 16))
         has_image = rng.random(n) < 0.7
-        pixels[~has_image] = 0.0
 
         linear = effect * (age + 0.5 * np.nan_to_num(values[:, 1]) + 0.5 * last)
         times = rng.exponential(1.0 / (np.array([[0.10], [0.05], [0.05]]) * np.exp([linear, -linear, 0 * linear])))
@@ -106,7 +106,14 @@ def make_rows() -> Callable[..., Rows]:
                     NOW - (np.repeat(steps, steps) - step) * 30 * DAY_US,
                     series.astype(np.float32),
                 ),
-                "image": ImageInput(pixels.astype(np.float32), ("",) * n, time, np.ones((n, 2))),
+                "image": ImageInput(
+                    starts(has_image.astype(np.int64)),
+                    pixels[has_image].astype(np.float32),
+                    ("",) * int(has_image.sum()),
+                    time[has_image],
+                    np.ones((int(has_image.sum()), 3)),
+                    np.zeros((int(has_image.sum()), 2)),
+                ),
             },
             present=present,
             receipts={name: receipt for name in present},

@@ -11,7 +11,7 @@ from PIL import Image
 
 from riskpred.features.build import build
 from riskpred.features.plan import FeaturePlan
-from riskpred.fit.ageing import Moved, card_entry, image_still_there, month_later, moved_at_site, newest_rows
+from riskpred.fit.ageing import Moved, card_entry, month_later, moved_at_site, newest_rows, still_there
 from riskpred.model.ageing import CARD_KEY, ageing_said
 from riskpred.records.chunk import DAY_US
 from riskpred.records.cohort import cohort_at
@@ -96,8 +96,10 @@ def test_an_image_stays_as_long_as_it_would_be_read_again(
     with Warehouse.open(small_hospital.write("w.duckdb")) as source:
         now, later = whole_later(source, small_config.outcomes, only, as_of_us)
     assert now.present["image"].sum() > 20
-    kept = image_still_there(image, now, "image", later.prediction_time)
-    assert kept.tolist() == later.present["image"].tolist()
+    kept = still_there(image, now, "image", later.prediction_time)
+    rows = np.zeros(len(now), dtype=bool)
+    rows[now.inputs["image"].row[kept]] = True
+    assert rows.tolist() == later.present["image"].tolist()
     assert kept.any() == (window in (None, 40) and stale in (None, 39))
 
 

@@ -88,7 +88,7 @@ def test_findings_of_training_come_from_a_network_that_never_saw_the_subject(hos
 
 
 def test_people_of_one_group_are_in_one_fold(hospital: Hospital) -> None:
-    # Subject 2 has the very pictures and marks of subject 1; only as one group are both kept from one another's network.
+    # Subject 2 has the very pictures and marks of subject 1: only as one group is each kept from the other's network.
     with duckdb.connect(str(hospital.warehouse)) as connection:
         connection.execute("UPDATE images SET path = replace(path, 's2v', 's1v') WHERE subject_id = 2")
         connection.execute("UPDATE annotations SET path = replace(path, 's2v', 's1v') WHERE subject_id = 2")

@@ -9,6 +9,7 @@ import torch
 
 from riskpred.config.network import NetworkConfig
 from riskpred.config.outcomes import OutcomesConfig
+from riskpred.features.join import take
 from riskpred.features.plan import FeaturePlan
 from riskpred.fit.data import Rows
 from riskpred.fit.grid import learn_layout
@@ -101,7 +102,7 @@ def test_baselines_are_medians_modes_and_the_mean_image_of_the_group(
         mode = np.bincount(values[inside & ~np.isnan(values[:, 3]), 3].astype(int)).argmax()
         assert found["tabular"][3:].tolist() == [float(mode == 0), float(mode == 1)]
         assert found["series"].shape == (2,)
-        pixels = rows.batch.inputs["image"].pixels[rows.batch.present["image"] & inside]
+        pixels = take(rows.batch, rows.batch.present["image"] & inside).inputs["image"].pixels
         assert found["image"].numpy() == pytest.approx(pixels.mean(axis=0), abs=1e-5)
 
 

@@ -21,7 +21,7 @@ PLAIN = {"rotate_degrees": 0, "scale": 0, "brightness": 0, "contrast": 0, "noise
 
 
 def stage_of(volume: str = "middle", **training: Any) -> SegmentationStage:
-    settings = {"steps": 40, "batch_size": 8, "learning_rate": 1e-2, "average": 0.9, **training}
+    settings = {"steps": 80, "batch_size": 8, "learning_rate": 2e-2, "average": 0.9, **training}
     said = {"image_types": ["US"], "volume": volume, "labels": {"1": "disc", "3": "square"}, "folds": 2}
     return parse(SegmentationStage, {**said, "network": {"widths": [8, 16]}, "training": settings}, "imaging.yaml")
 

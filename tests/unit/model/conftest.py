@@ -54,9 +54,9 @@ def network() -> NetworkConfig:
 
 @pytest.fixture(scope="session")
 def make_batch() -> Callable[..., FeatureBatch]:
-    """batch(n): n rows; row 0 lacks the series, row 1 the image, row 2 both, row 3 everything."""
+    """batch(n): n rows; row 0 lacks the series, row 1 the image, row 2 both, row 3 everything; `many` images a row."""
 
-    def make(n: int = 40, seed: int = 0) -> FeatureBatch:
+    def make(n: int = 40, seed: int = 0, many: int = 1) -> FeatureBatch:
         rng = np.random.default_rng(seed)
         values = np.stack([rng.normal(60, 10, n), rng.normal(5, 2, n), rng.integers(0, 3, n)], axis=1)
         values[rng.random((n, 3)) < 0.15] = np.nan
@@ -66,11 +66,25 @@ def make_batch() -> Callable[..., FeatureBatch]:
         series = rng.normal(2, 3, size=(start[-1], 2))
         series[rng.random(series.shape) < 0.3] = np.nan
         back = np.repeat(steps, steps) - (np.arange(start[-1]) - np.repeat(start[:-1], steps))
-        pixels, time = rng.random((n, 16, 16)), np.full(n, NOW, np.int64)
+        pixels, time = rng.random((n, 1, 16, 16)), np.full(n, NOW, np.int64)
         present = {"tabular": np.ones(n, bool), "series": steps > 0, "image": np.ones(n, bool)}
         present["image"][[1, 2, 3]] = False
         present["tabular"][3] = False
-        pixels[~present["image"]] = 0.0
+        pictures = np.repeat(np.arange(n), present["image"] * many)
+        start_of_images = np.concatenate([[0], np.cumsum(present["image"] * many)]).astype(np.int64)
+        if many > 1:
+            pixels = rng.random((len(pictures), 1, 16, 16))[np.argsort(pictures, kind="stable")]
+            age = rng.integers(0, 900, len(pictures))
+        else:
+            pixels, age = pixels[pictures], np.zeros(len(pictures), np.int64)
+        films = ImageInput(
+            start_of_images,
+            pixels.astype(np.float32),
+            tuple(f"i{at}" for at in range(len(pictures))),
+            NOW - np.sort(age)[::-1] * DAY_US,
+            np.ones((len(pictures), 3)),
+            np.zeros((len(pictures), 2)),
+        )
         receipt = Receipt(np.zeros(n, np.int8), np.ones(n, np.int64), time, np.zeros((n, 0), bool), ())
         return FeatureBatch(
             subject_id=np.arange(n, dtype=np.int64),
@@ -78,7 +92,7 @@ def make_batch() -> Callable[..., FeatureBatch]:
             inputs={
                 "tabular": TabularInput(values.astype(np.float32), np.repeat(time[:, None], 3, 1)),
                 "series": SeriesInput(start.astype(np.int64), NOW - back * 30 * DAY_US, series.astype(np.float32)),
-                "image": ImageInput(pixels.astype(np.float32), ("",) * n, time, np.ones((n, 2))),
+                "image": films,
             },
             present=present,
             receipts={name: receipt for name in present},

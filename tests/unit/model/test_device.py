@@ -12,6 +12,7 @@ from riskpred.config.network import SeriesEncoder as Settings
 from riskpred.features.batch import FeatureBatch
 from riskpred.model import image_fast, paths
 from riskpred.model.device import cuda, exact
+from riskpred.model.image import ImageEncoder
 from riskpred.model.image_fast import agreement, fast_images, image_path
 from riskpred.model.paths import BF16, FP32, evaluator
 from riskpred.model.risk import RiskModel
@@ -96,7 +97,7 @@ def test_images_of_a_night_are_encoded_on_the_card(
 ) -> None:
     monkeypatch.setattr(image_fast, "_WIDE", 1)
     batch = make_batch(150)
-    fast = fast_images(model, "image", 16, path)  # type: ignore[arg-type]
+    fast = fast_images(model, "image", path)  # type: ignore[arg-type]
     assert fast.note == f"Images are encoded by torch on CUDA ({card}), channels last, {path}."
     assert image_path(model, "image", path) == (path, ""), "what is said before it is made"
     if card == "stand-in":
@@ -104,7 +105,7 @@ def test_images_of_a_night_are_encoded_on_the_card(
             old.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
             here = FP32, " (the card has no bf16)" if path == BF16 else ""
             assert image_path(model, "image", path) == here
-            assert fast_images(model, "image", 16, path).numeric_path == FP32  # type: ignore[arg-type]
+            assert fast_images(model, "image", path).numeric_path == FP32  # type: ignore[arg-type]
     assert card in fast.signature, "what one card said is not taken for what another says"
     found = agreement(model, batch, {"image": fast})
     assert found.risk < (1e-6 if path == FP32 else 1e-3)
@@ -125,7 +126,8 @@ def test_convolutions_have_cudnn_and_recurrent_layers_have_not(
         seen.append((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
 
     each = [model.member(r).encoders[modality] for r in range(model.members)]
-    hooks = [one.register_forward_pre_hook(note) for one in each]  # go along where the encoder is copied to a card
+    called = [one.backbone if isinstance(one, ImageEncoder) else one for one in each]
+    hooks = [one.register_forward_pre_hook(note) for one in called]  # go along where it is copied to a card
     try:
         inputs = model.tensors(make_batch(50))
         evaluator(model).encode({modality: inputs[modality]})

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from riskpred.features.batch import FeatureBatch, ImageInput, Receipt, SeriesInput, TabularInput
+from riskpred.features.join import starts
 from riskpred.features.plan import FeatureColumn, FeaturePlan, ImagePlan, SeriesChannel, SeriesPlan, TabularPlan
 from riskpred.model.drift_reference import (
     OTHER,
@@ -111,7 +112,14 @@ def test_series_and_images_are_watched_by_latest_value_and_age() -> None:
         np.full(rows, NOW),
         {
             "series": SeriesInput(start, np.zeros(2 * rows, np.int64), steps),
-            "image": ImageInput(np.zeros((rows, 4, 4), np.float32), ("x",) * rows, time, np.ones((rows, 2))),
+            "image": ImageInput(
+                starts(there.astype(np.int64)),
+                np.zeros((22, 1, 4, 4), np.float32),
+                ("x",) * 22,
+                time[there],
+                np.ones((22, 3)),
+                np.zeros((22, 2)),
+            ),
         },
         {"series": np.ones(rows, np.bool_), "image": there},
         {"series": receipt, "image": receipt},

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from riskpred.config.imaging import steps_from_json
 from riskpred.features.batch import EncodedImages
 from riskpred.features.join import take
 from riskpred.features.receipts import input_hashes, pixels_hash
@@ -34,7 +35,7 @@ def need_openvino():
 def built(model, engine, path):
     if engine == "openvino":
         need_openvino()
-    return fast_images(model, "image", SIZE, path, engine)
+    return fast_images(model, "image", path, engine)
 
 
 def encoded(batch, fast):
@@ -42,7 +43,7 @@ def encoded(batch, fast):
     given = batch.inputs["image"]
     moments = image_moments(torch.from_numpy(given.pixels)).numpy()
     here = EncodedImages(fast.encode(given.pixels), moments, tuple(pixels_hash(one) for one in given.pixels))
-    none = np.zeros((0, SIZE, SIZE), np.float32)
+    none = np.zeros((0, 1, SIZE, SIZE), np.float32)
     return replace(batch, inputs={**batch.inputs, "image": replace(given, pixels=none, encoded=here)})
 
 
@@ -113,7 +114,7 @@ def test_a_batch_without_pixels_has_the_same_risks_receipts_and_scope(model, bat
 def test_without_openvino_torch_is_used_and_says_so(model, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr("riskpred.model.image_fast.cuda", lambda: None)
-    fast = fast_images(model, "image", SIZE)
+    fast = fast_images(model, "image")
     assert fast.note.startswith("OpenVINO is not installed (extra `speed`): images are encoded by torch")
     assert "fp32" in fast.note  # so narrow a network is slower in bf16
     assert fast.numeric_path == "fp32"
@@ -124,11 +125,15 @@ def test_the_hash_knows_weights_path_size_and_decoder(model):
     first = encoder_hash(model, "image", fast, "decoder 1")
     assert first == encoder_hash(model, "image", fast, "decoder 1")
     others = [encoder_hash(model, "image", fast, "decoder 2")]
-    others.append(encoder_hash(model, "image", replace(fast, size=32), "decoder 1"))
+    plan, clahe = model.plan, (("CR", steps_from_json([{"step": "clahe"}])),)
+    for change in ({"size": 32}, {"steps": clahe}):
+        model.plan = replace(plan, modalities={"image": replace(plan.modalities["image"], **change)})
+        others.append(encoder_hash(model, "image", fast, "decoder 1"))
+    model.plan = plan
     others.append(encoder_hash(model, "image", replace(fast, signature="other"), "decoder 1"))
     model.member(2).encoders["image"].location.add_(1e-3)
     others.append(encoder_hash(model, "image", fast, "decoder 1"))
-    assert len({first, *others}) == 5
+    assert len({first, *others}) == 6
 
 
 def test_nothing_is_reported_to_anyone(tmp_path):
@@ -159,7 +164,7 @@ plan = FeaturePlan({"image": ImagePlan(("DX",), None, None, 16)})
 grid = GroupGrid("one", ("heart",), ("heart", "death"), False, (1.0, 3.0), (0.0, 1.0, 3.0))
 config = NetworkConfig(encoders={"image": ImageEncoder(channels=(4, 8))}, embedding=4, members=2)
 model = RiskModel(config, plan, Layout((grid,), ("heart",))).requires_grad_(False)
-held = [fast_images(model, "image", 16, "fp32", "openvino")]
+held = [fast_images(model, "image", "fp32", "openvino")]
 other = threading.Thread(target=held.clear)
 other.start()
 other.join()

@@ -213,9 +213,9 @@ def test_what_a_night_says_of_encoders_is_what_they_are(model: RiskModel, path: 
 def test_images_may_be_encoded_elsewhere(model: RiskModel, make_batch: Batch) -> None:
     asked = []
 
-    def images(given: RiskModel, modality: str, path: str) -> tuple[paths.Encoders, str, str]:
+    def images(given: RiskModel, modality: str, path: str) -> tuple[paths.PictureEncoders, str, str]:
         asked.append((given is model, modality, path))
-        return evaluator(given).encoders[modality], FP32, "elsewhere"
+        return evaluator(given).pictures[modality], FP32, "elsewhere"
 
     inputs = model.tensors(make_batch())
     found = evaluator(model, BF16, images)

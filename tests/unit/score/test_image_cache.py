@@ -29,9 +29,13 @@ def row(subject, name, stamp="10 20", sha256=None):
     return ImageRow(f"id {name}", subject, 0, "DX", name, sha256, stamp)
 
 
-def encoding(seed, spacing=(0.25, np.nan)):
+def encoding(seed, spacing=(np.nan, 0.25, np.nan)):
+    """An image of one to three pictures."""
+    pictures = 1 + seed % 3
     rng = np.random.default_rng(seed)
-    return EncodedImage(rng.normal(size=SHAPE).astype(np.float32), rng.random(2), np.array(spacing), f"{seed:032x}")
+    sent = rng.normal(size=(pictures, *SHAPE)).astype(np.float32)
+    digests = tuple(f"{seed:031x}{at}" for at in range(pictures))
+    return EncodedImage(sent, rng.random((pictures, 2)), np.array(spacing), digests)
 
 
 def filled(scores, count=10, today=100):
@@ -150,7 +154,7 @@ def test_a_person_is_forgotten_with_every_byte(scores):
     assert encoding(77).sent.tobytes() not in cache_path(scores).read_bytes()
     assert sorted(path.name for path in scores.parent.iterdir()) == [cache_path(scores).name]
     with ImageCache(cache_path(scores), today=101) as cache:
-        np.testing.assert_array_equal(known(cache, [2]).sent[0], encoding(2).sent)
+        np.testing.assert_array_equal(known(cache, [2]).result(0).sent, encoding(2).sent)
     assert forget(scores.with_name("none.duckdb"), [1]) == 0
 
 
@@ -183,7 +187,7 @@ def test_kill_at_any_moment_leaves_whole_entries(scores):
             some = known(cache, range(100_000))
             for (subject, content), place in some.by_content.items():
                 assert content == f"content {subject}"
-                np.testing.assert_array_equal(some.sent[place], encoding(subject).sent)
+                np.testing.assert_array_equal(some.result(place).sent, encoding(subject).sent)
         assert cache.notes == []
         assert len(some.by_content) >= max(total, 50 * commits)
         total = len(some.by_content)

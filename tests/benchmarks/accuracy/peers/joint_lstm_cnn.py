@@ -118,8 +118,8 @@ class ImagePart(nn.Module):
         self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(_DROPOUT))
 
     def forward(self, given: ImageTensors) -> Tensor:
-        result: Tensor = self.layers(given.values[:, None] - 0.5)
-        return result
+        each: Tensor = self.layers(given.values - 0.5)
+        return each.new_zeros(len(given.present), each.shape[1]).index_add(0, given.row, each)
 
 
 class Joint(nn.Module):

@@ -1,0 +1,229 @@
+"""Death after a lower-grade glioma (lgg_mri): what pictures and findings add to clinic and omics, 5 folds x 3.
+
+    python -m tests.benchmarks.imaging.lgg_death --into FOLDER [--repeats 3] [--only 0.0]
+
+The segmentation is trained once, cross-fitted by person: findings of each person come from a network that never saw
+that person's mask. No outcome enters it, so outer folds share it. Each outer fold's figures are kept in FOLDER, so that
+a run that was cut off goes on where it was.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from riskpred.config.study import ModelConfig, load_model_config
+from riskpred.evaluate.censoring import Floats
+from riskpred.features.batch import TabularInput
+from riskpred.features.findings import FindingSource
+from riskpred.features.looked import Looked
+from riskpred.features.plan import FeaturePlan, TabularPlan
+from riskpred.fit.data import Rows, stratified_folds, training_rows, training_subjects
+from riskpred.fit.findings import fit_stages
+from riskpred.fit.grid import learn_layout
+from riskpred.fit.members import fit_members
+from riskpred.fit.peer import fit_peer
+from riskpred.imaging.paths import ImageProblem
+from riskpred.model.threads import one_thread
+from riskpred.progress import Silent
+from riskpred.records.chunk import ImageRow
+from riskpred.records.ingest import run_ingest
+from riskpred.records.warehouse import Warehouse
+from tests.benchmarks.accuracy.compare import nadeau_bengio
+from tests.benchmarks.accuracy.rows import views
+from tests.benchmarks.accuracy.scores import observed, uno_c
+
+STUDY, FOLDS, SEED = "lgg_mri", 5, 20261128
+REST, PICTURES = ("tabular", "omics"), ("image", "findings")
+AGE_AND_GRADE = ("age_years", "TUMOUR//GRADE:last")
+TARGET_C, TARGET_BEHIND, SHUFFLED = 0.78, 0.02, (0.45, 0.55)
+
+AGE_GRADE, REST_ALONE, IMAGE_ALONE, CNN_ALONE, FUSED, CHANCE = (
+    "age + grade", "rest alone", "image alone", "image without findings", "fused", "fused, outcomes shuffled",
+)  # fmt: skip
+
+
+class Kept(FindingSource):
+    """Findings of an earlier run, by image_id."""
+
+    def __init__(self, config: ModelConfig, known: dict[str, str]) -> None:
+        super().__init__(config.imaging)
+        self._known = known
+
+    def looked(self, stage: str, images: Sequence[ImageRow], image_root: Path) -> list[Looked | ImageProblem]:
+        return [Looked.from_json(self._known[f"{stage} {row.image_id}"]) for row in images]
+
+
+def found_once(config: ModelConfig, source: Warehouse, file: Path) -> Kept:
+    """Findings of everyone, cross-fitted; trained where no earlier run kept them in `file`."""
+    if not file.is_file():
+        subjects = training_subjects(source)
+        stages = fit_stages(config.imaging, source, subjects, SEED, Silent())
+        assert stages is not None, "the study has a segmentation"
+        known: dict[str, str] = {}
+        for chunk in source.chunks(subjects=subjects):
+            images = [row for rows in chunk.images for row in rows]
+            for name in config.imaging.segmentation:
+                for row, one in zip(images, stages.source.looked(name, images, source.image_root), strict=True):
+                    assert isinstance(one, Looked), "every slice of the source can be read"
+                    known[f"{name} {row.image_id}"] = one.to_json()
+        file.with_suffix(".card.json").write_text(json.dumps(stages.card, indent=1))
+        file.write_text(json.dumps(known))
+    return Kept(config, json.loads(file.read_text()))
+
+
+def restricted(rows: Rows, plan: FeaturePlan, config: ModelConfig, names: Sequence[str]) -> tuple[
+    Rows, FeaturePlan, ModelConfig
+]:  # fmt: skip
+    """The rows, plan and network of some modalities."""
+    batch = rows.batch
+    kept = replace(
+        batch,
+        inputs={name: batch.inputs[name] for name in names},
+        present={name: batch.present[name] for name in names},
+        receipts={name: batch.receipts[name] for name in names},
+    )
+    encoders = {name: one for name, one in config.network.encoders.items() if name in names}
+    modalities = {name: one for name, one in config.features.modalities.items() if name in names}
+    return (
+        replace(rows, batch=kept),
+        FeaturePlan({name: plan.modalities[name] for name in names}, plan.units),
+        config.model_copy(
+            update={
+                "network": config.network.model_copy(update={"encoders": encoders}),
+                "features": config.features.model_copy(update={"modalities": modalities}),
+            }
+        ),
+    )
+
+
+def network_risk(
+    rows: Rows, plan: FeaturePlan, config: ModelConfig, train: NDArray[np.int64], test: NDArray[np.int64], seed: int
+) -> Floats:
+    """Risks of the test rows by riskpred's whole fit on the others. Shape: (n, H)."""
+    some = rows.take(train)
+    layout = learn_layout(config.outcomes, some, config.network.intervals)
+    fitted = fit_members(config.network, plan, layout, some, seed, lambda _: None)
+    return np.asarray(fitted.model.predict(rows.take(test).batch).risk)
+
+
+def age_grade_risk(
+    rows: Rows, plan: FeaturePlan, config: ModelConfig, train: NDArray[np.int64], test: NDArray[np.int64], seed: int
+) -> Floats:
+    """Risks by a ridge spline Cox model of age and grade alone."""
+    part, given = plan.modalities["tabular"], rows.batch.inputs["tabular"]
+    assert isinstance(part, TabularPlan)
+    assert isinstance(given, TabularInput)
+    at = [f for f, column in enumerate(part.columns) if column.name in AGE_AND_GRADE]
+    assert len(at) == len(AGE_AND_GRADE)
+    few = replace(
+        rows.batch,
+        inputs={"tabular": TabularInput(given.values[:, at], given.time[:, at])},
+        present={"tabular": rows.batch.present["tabular"]},
+        receipts={"tabular": rows.batch.receipts["tabular"]},
+    )
+    two = FeaturePlan({"tabular": TabularPlan(tuple(part.columns[f] for f in at))}, plan.units)
+    some = replace(rows, batch=few)
+    mine = some.take(train)
+    peer = fit_peer(
+        mine.batch, two, mine.duration_days, mine.cause, config.outcomes, seed, config.network, mine.together
+    )
+    return np.asarray(peer.predict(some.take(test).batch))
+
+
+def shuffled(rows: Rows, seed: int) -> Rows:
+    """Somebody else's follow-up for everyone."""
+    order = np.random.default_rng(seed).permutation(len(rows))
+    return replace(
+        rows,
+        cause={name: values[order] for name, values in rows.cause.items()},
+        duration_days={name: values[order] for name, values in rows.duration_days.items()},
+    )
+
+
+def one_fold(rows: Rows, plan: FeaturePlan, config: ModelConfig, repeat: int, left_out: int) -> dict[str, float]:
+    """Uno's C at 5 years of every row of the table on one outer fold."""
+    Way = Callable[..., Floats]
+    chance = shuffled(rows, SEED + 100 + repeat)
+    ways: dict[str, tuple[Way, Rows, Sequence[str]]] = {
+        AGE_GRADE: (age_grade_risk, rows, ("tabular",)),
+        REST_ALONE: (network_risk, rows, REST),
+        IMAGE_ALONE: (network_risk, rows, PICTURES),
+        CNN_ALONE: (network_risk, rows, ("image",)),
+        FUSED: (network_risk, rows, (*REST, *PICTURES)),
+        CHANCE: (network_risk, chance, (*REST, *PICTURES)),
+    }
+    result: dict[str, float] = {}
+    for name, (way, whose, modalities) in ways.items():
+        fold = stratified_folds(whose.together, whose.labels(), FOLDS, SEED + repeat)
+        train, test = np.flatnonzero(fold != left_out), np.flatnonzero(fold == left_out)
+        risk = way(*restricted(whose, plan, config, modalities), train, test, SEED + repeat)
+        (trained,), (tested,) = (views(config.outcomes, whose.take(part)) for part in (train, test))
+        seen = observed(trained)
+        assert seen is not None, "death takes time"
+        result[name] = uno_c(risk[:, -1], tested, tested.horizons_years[-1], seen)
+        print(f"repeat {repeat}, fold {left_out}: {name:<26} {result[name]:.3f}", flush=True)
+    return result
+
+
+def figures(folds: Sequence[dict[str, float]]) -> dict[str, object]:
+    """Mean and SD of each row, differences to `fused` with the corrected 95 % interval, and what the targets say."""
+    table = {name: np.array([one[name] for one in folds]) for name in folds[0]}
+    mean = {name: float(values.mean()) for name, values in table.items()}
+    better = max(mean[IMAGE_ALONE], mean[REST_ALONE])
+    differences = {
+        name: nadeau_bengio(table[FUSED] - values, 1 / (FOLDS - 1)) for name, values in table.items() if name != FUSED
+    }
+    return {
+        "folds": len(folds),
+        "c": {name: {"mean": mean[name], "sd": float(values.std(ddof=1))} for name, values in table.items()},
+        "fused_less": {name: [one.mean, one.low, one.high] for name, one in differences.items()},
+        "targets": {
+            f"fused C >= {TARGET_C}": mean[FUSED] >= TARGET_C,
+            f"fused within {TARGET_BEHIND} of the better of image and rest": mean[FUSED] >= better - TARGET_BEHIND,
+            "shuffled outcomes give .45 to .55": SHUFFLED[0] <= mean[CHANCE] <= SHUFFLED[1],
+        },
+    }
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run the folds that are missing; once all are there, print and write the figures. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.imaging.lgg_death", description=__doc__)
+    parser.add_argument("--into", type=Path, required=True, help="folder of warehouse, findings, folds, figures.json")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", help="REPEAT.FOLD: this one alone")
+    given = parser.parse_args(words)
+    given.into.mkdir(parents=True, exist_ok=True)
+    root = os.environ.get("RISKPRED_TEST_DATA")
+    data = (Path(root) if root else Path(__file__).parents[3].parent / "shared" / "data") / STUDY
+    warehouse = given.into / "warehouse.duckdb"
+    if not warehouse.is_file():
+        run_ingest(STUDY, data, warehouse)
+    config = load_model_config(STUDY)
+    with one_thread(), Warehouse.open(warehouse) as source:
+        source.finder = found_once(config, source, given.into / "findings.json")
+        plan, rows = training_rows(config, source)
+        every = [(repeat, fold) for repeat in range(given.repeats) for fold in range(FOLDS)]
+        if given.only:
+            repeat, _, fold = given.only.partition(".")
+            every = [(int(repeat), int(fold))]
+        for repeat, fold in every:
+            file = given.into / f"fold_{repeat}_{fold}.json"
+            if not file.is_file():
+                file.write_text(json.dumps(one_fold(rows, plan, config, repeat, fold)))
+    there = [given.into / f"fold_{r}_{f}.json" for r in range(given.repeats) for f in range(FOLDS)]
+    if not all(file.is_file() for file in there):
+        return 0
+    text = json.dumps(figures([json.loads(file.read_text()) for file in there]), indent=1)
+    (given.into / "figures.json").write_text(text)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
