@@ -93,7 +93,7 @@ def _chances(risk: Floats, ordered: bool) -> Floats:
         # A foreign table of predictions may pass 1.
         return np.concatenate([np.clip(1.0 - risk.sum(axis=2, keepdims=True), 0.0, None), risk], axis=2)
     ends = np.concatenate([np.ones_like(risk[:, :, :1]), risk, np.zeros_like(risk[:, :, :1])], axis=2)
-    return ends[:, :, :-1] - ends[:, :, 1:]
+    return np.asarray(ends[:, :, :-1] - ends[:, :, 1:], dtype=np.float64)
 
 
 def quadratic_kappa(true: NDArray[np.int64], named: NDArray[np.int64], classes: int, weight: Floats) -> float:

@@ -1,6 +1,6 @@
 """Quadratic kappa on unseen fundus phantoms: the study `aptos`, fitted and evaluated by riskpred's own verbs.
 
-python -m tests.benchmarks.imaging.retina [--images 1500] [--work DIR] [--seed 1]
+python -m tests.benchmarks.imaging.retina [--images 3000] [--work DIR] [--seed 1]
 """
 
 import argparse
@@ -14,7 +14,7 @@ from tests.phantoms.retina import write_aptos
 def main() -> None:
     """Makes the phantoms, ingests, fits, evaluates the held-out part, prints one table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--images", type=int, default=1500)
+    parser.add_argument("--images", type=int, default=3000)
     parser.add_argument("--work", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()

@@ -1,0 +1,72 @@
+"""Each study of a published image set, from its owner's layout on: phantoms in that layout, one command, tables."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pytest
+
+from riskpred.cli import main
+from tests.phantoms.brains import write_brats, write_brats_survival
+from tests.phantoms.breasts import write_cbis_ddsm
+from tests.phantoms.fractures import write_fracatlas
+from tests.phantoms.hearts import write_coca
+from tests.phantoms.lungs import write_lidc, write_luna16
+from tests.phantoms.retina import write_aptos, write_messidor2
+
+Write = Callable[[Path, int, int], Any]
+WRITERS: dict[str, tuple[Write, int, str]] = {
+    "aptos": (write_aptos, 14, "OP"),
+    "messidor2": (write_messidor2, 24, "OP"),
+    "fracatlas": (write_fracatlas, 12, "DX"),
+    "luna16": (write_luna16, 3, "CT"),
+    "lidc": (write_lidc, 3, "CT"),
+    "coca": (write_coca, 4, "CT"),
+    "cbis_ddsm": (write_cbis_ddsm, 6, "MG"),
+    "brats": (write_brats, 3, "MR"),
+    "brats_survival": (write_brats_survival, 3, "MR"),
+}
+ANNOTATED = ("fracatlas", "luna16", "lidc", "coca", "cbis_ddsm", "brats", "brats_survival")
+
+
+@pytest.mark.parametrize("study", WRITERS)
+def test_the_owners_layout_is_ingested_by_the_study_as_it_is(study: str, tmp_path: Path) -> None:
+    write, people, image_type = WRITERS[study]
+    write(tmp_path / "source", people, 3)
+    warehouse = tmp_path / "w.duckdb"
+    assert main(["ingest", study, "--from", str(tmp_path / "source"), "--into", str(warehouse)]) == 0
+    with duckdb.connect(str(warehouse), read_only=True) as connection:
+        counts = connection.sql("SELECT count(DISTINCT subject_id), list(DISTINCT image_type) FROM images").fetchall()
+        entered = connection.sql("SELECT count(DISTINCT subject_id) FROM events WHERE code = 'STUDY_ENTRY'").fetchall()
+        assert counts == [(people, [image_type])]
+        assert entered == [(people,)]
+        if study in ANNOTATED:
+            assert connection.sql("SELECT count(*) > 0 FROM annotations").fetchall() == [(True,)]
+
+
+def test_grades_come_through_as_they_were_drawn(tmp_path: Path) -> None:
+    grades = write_messidor2(tmp_path / "source", 24, 5)
+    warehouse = tmp_path / "w.duckdb"
+    assert main(["ingest", "messidor2", "--from", str(tmp_path / "source"), "--into", str(warehouse)]) == 0
+    with duckdb.connect(str(warehouse), read_only=True) as connection:
+        found = connection.sql(
+            "SELECT numeric_value::INT, count(*)::INT FROM events WHERE code = 'GRADE//DIABETIC_RETINOPATHY' "
+            "GROUP BY 1 ORDER BY 1"
+        ).fetchall()
+    values, counts = np.unique(grades[grades >= 0], return_counts=True)
+    assert found == list(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def test_calcium_is_scored_from_its_outlines_and_absent_is_none(tmp_path: Path) -> None:
+    hearts = write_coca(tmp_path / "source", 4, 2)
+    warehouse = tmp_path / "w.duckdb"
+    assert main(["ingest", "coca", "--from", str(tmp_path / "source"), "--into", str(warehouse)]) == 0
+    with duckdb.connect(str(warehouse), read_only=True) as connection:
+        scored = connection.sql("SELECT count(*), min(numeric_value) FROM events WHERE code = 'CT//AGATSTON_SCORE'")
+        (number, least) = scored.fetchall()[0]
+        spheres = connection.sql("SELECT count(*) FROM annotations WHERE kind = 'sphere'").fetchall()[0][0]
+    assert number == sum(bool(heart.specks) for heart in hearts.values())
+    assert least > 0
+    assert spheres >= sum(len(heart.specks) for heart in hearts.values())
