@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian
 
+from riskpred.imaging.codestream import FrameSize, frame_size
 from riskpred.imaging.paths import ImageProblem
 from riskpred.imaging.picture import Picture
 from riskpred.imaging.read import read_picture
@@ -332,6 +333,13 @@ def test_a_frame_that_says_another_size_is_refused_before_it_is_decoded(tmp_path
             read_picture(tmp_path / str(at))
         refused += caught.value.wanted == "compressed frames of the size that the header says"
     assert refused > 3
+
+
+def test_a_colour_transform_that_ends_gdcms_process_is_refused():
+    adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
+    size = bytes.fromhex("ffc3000b080010000c01011100")
+    assert frame_size(b"\xff\xd8" + adobe + b"\x01" + size) == FrameSize(16, 12, 1, 8)
+    assert frame_size(b"\xff\xd8" + adobe + b"\x10" + size) is None
 
 
 @pytest.mark.parametrize("damage", [flipped, cut, lying])
