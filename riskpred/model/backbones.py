@@ -1,4 +1,4 @@
-"""Networks that see one picture: the small convolutional one, and MONAI's ResNet and DenseNet in two or three dimensions.
+"""Networks that see one picture: the small convolutional one, MONAI's ResNet and DenseNet; in two dimensions or three.
 
 Whatever the network, no other picture of a batch has a part in a picture's numbers: norms are GroupNorm, or BatchNorm
 frozen at the statistics that came with loaded weights.

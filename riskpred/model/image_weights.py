@@ -69,7 +69,7 @@ class WeightsReport:
 
 
 def pixel_scale(layout: str) -> tuple[float, float] | None:
-    """Location and scale of pixels in 0..1 that networks of the layout expect; None = those of the training pictures."""
+    """Location and scale of pixels in 0..1 that a layout's networks expect; None = those of the training pictures."""
     return _PIXELS.get(layout)
 
 
@@ -147,7 +147,7 @@ def _name(name: str, layout: str, network: Backbone) -> str:
     if layout == "riskpred":
         return name
     if layout == "radimagenet":
-        number, rest = (name.removeprefix("backbone.").split(".", 1) + [""])[:2]
+        number, rest = [*name.removeprefix("backbone.").split(".", 1), ""][:2]
         if number.isdigit() and int(number) < len(_RADIMAGENET):
             name = f"features.{rest}" if hasattr(network, "features") else f"{_RADIMAGENET[int(number)]}.{rest}"
     if name.startswith(_HEADS):
