@@ -162,7 +162,8 @@ class PaddedShortcut(nn.Module):
         self.width, self.stride = width, stride
 
     def forward(self, values: Tensor) -> Tensor:
-        inside = values[(..., *(slice(None, None, self.stride),) * (values.ndim - 2))]
+        every = slice(None, None, self.stride)
+        inside = values[:, :, every, every] if values.ndim == 4 else values[:, :, every, every, every]
         return nn.functional.pad(inside, (0, 0) * (values.ndim - 2) + (0, self.width - values.shape[1]))
 
 

@@ -125,7 +125,8 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         raise InputError("The weights of the image network are not there.", wanted=wanted, got=f"no file {file.name}")
     try:
         if file.suffix == ".safetensors":
-            return load_file(file)
+            found: dict[str, Tensor] = load_file(file)
+            return found
         read = torch.load(file, map_location="cpu", weights_only=True)
     except (UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
         raise InputError(
