@@ -54,6 +54,7 @@ _BATCH: Final = 512
 _EVEN_PERCENT: Final = 0.1
 """A picture is blank where all but twice this share of its pixels hold one value."""
 
+_CLEARLY: Final = 0.1
 _CHEST_WANTED: Final = "a picture in which bone is brighter than air"
 
 
@@ -287,6 +288,7 @@ def _inverted(unit: NDArray[np.float32], asked: Asked) -> bool:
     if frontal:
         small = np.asarray(Image.fromarray(unit).resize((20, 20), Image.Resampling.BOX))
         lungs = np.concatenate([small[4:13, 3:8], small[4:13, 12:17]], axis=1)
-        return bool(small[4:13, 9:11].mean() < lungs.mean())
+        # White lungs can be as bright as the spine: only a clear difference counts.
+        return bool(small[4:13, 9:11].mean() < lungs.mean() - _CLEARLY)
     white, black = float((unit > 0.95).mean()), float((unit < 0.05).mean())
     return asked.image_type in ("CR", "DX", "MG", "MR", "US") and white > 0.2 and black < 0.02

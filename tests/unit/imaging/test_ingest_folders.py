@@ -1,4 +1,4 @@
-"""`ingest` of folders and a DICOMDIR: every image or series once, what does not belong refused, nothing of a patient kept."""
+"""`ingest` of folders and a DICOMDIR: each image or series once, what does not belong refused, no patient tag kept."""
 
 import shutil
 from collections.abc import Callable
