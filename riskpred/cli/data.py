@@ -62,13 +62,14 @@ def ingest(
     """
     from riskpred.cli.progress import Shown
     from riskpred.errors import UsageError
+    from riskpred.imaging.inspect import FileLook
     from riskpred.records.ingest import run_ingest
 
     if shards is not None and shards < 1:
         raise UsageError(f"--shards {shards}: no such number of shards.", wanted="1 or more", do="correct it")
-    with Shown() as progress:
+    with Shown() as progress, FileLook() as look:
         folder = into.endswith("/")
-        summary = run_ingest(study, source, Path(into), progress, folder=folder, shards=shards)
+        summary = run_ingest(study, source, Path(into), progress, look=look, folder=folder, shards=shards)
     typer.echo(json.dumps(summary.to_json()) if as_json else _ingest_table(summary))
 
 

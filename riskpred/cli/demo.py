@@ -82,6 +82,7 @@ def run_demo(folder: Path, subjects: int | None, seed: int, progress: "Progress"
     from riskpred.evaluate.true_reasons import true_reasons
     from riskpred.evaluate.truth import with_truth
     from riskpred.fit.run import fit
+    from riskpred.imaging.inspect import FileLook
     from riskpred.records.ingest import run_ingest
     from riskpred.records.inspection import inspect, missed_by
     from riskpred.records.warehouse import Warehouse
@@ -102,8 +103,8 @@ def run_demo(folder: Path, subjects: int | None, seed: int, progress: "Progress"
 
     with timed("simulate"):
         planted = _simulate(folder, number, seed, progress)
-    with timed("ingest"):
-        run_ingest(STUDY, folder / "source", warehouse, progress=progress)
+    with timed("ingest"), FileLook() as look:
+        run_ingest(STUDY, folder / "source", warehouse, progress=progress, look=look)
     with timed("check"), Warehouse.open(warehouse) as opened:
         checked = {**inspect(opened, progress), "missed": missed_by(load_model_config(STUDY), opened, progress)}
     with timed("fit"):

@@ -18,6 +18,7 @@ from riskpred.progress import Progress, Silent
 from riskpred.records.connection import connect_readonly
 from riskpred.records.contents import write_contents
 from riskpred.records.ingest.account import SourceCount, check_limits
+from riskpred.records.ingest.folders import take_folder
 from riskpred.records.ingest.identifiers import SUBJECT, hashed_identifier
 from riskpred.records.ingest.images import Files
 from riskpred.records.ingest.intake import Books, Intake, Lookups
@@ -144,6 +145,8 @@ def _ingest(
         for file in found:
             intake.take(file, lookups, opened, progress)
         _refuse_empty(found, books, intake)
+    for folder in config.folders:
+        take_folder(folder, config, books, lookups, opened)
     books.staging.add("identifier", lookups.merges.identifiers())
     books.staging.write("subject_merges", lookups.merges.table())
     summary = _finish(config, into, root, books, splits, progress)
