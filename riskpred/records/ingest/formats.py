@@ -11,6 +11,7 @@ from typing import Final
 import polars as pl
 
 from riskpred.errors import ConfigError
+from riskpred.records.ingest.annotation_formats import SETS
 
 Reader = Callable[[Path, Sequence[Path]], pl.DataFrame]
 
@@ -20,7 +21,7 @@ def _json(root: Path, paths: Sequence[Path]) -> pl.DataFrame:
     return pl.concat([pl.read_json(path, infer_schema_length=None) for path in paths], how="diagonal")
 
 
-FORMATS: Final[dict[str, Reader]] = {"json": _json}
+FORMATS: Final[dict[str, Reader]] = {"json": _json, **SETS}
 """Reader by the name that `format` of a table in ingest.yaml gives it."""
 
 
