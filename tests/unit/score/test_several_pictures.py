@@ -14,9 +14,15 @@ import torch
 from PIL import Image
 
 from riskpred.config.network import ImageEncoder, NetworkConfig
-from riskpred.explain.attribution import ModalityWorth, within_modality
+from riskpred.explain.attribution import (
+    ModalityWorth,
+    attribution_baseline,
+    integrated_gradients,
+    within_modality,
+)
 from riskpred.explain.evidence import image_rows
 from riskpred.explain.reasons import ModalityPart, described, reason_rows
+from riskpred.explain.regions import REGIONS
 from riskpred.features.batch import FeatureBatch, ImageInput
 from riskpred.features.build import build
 from riskpred.features.join import take
@@ -157,6 +163,17 @@ def test_reasons_add_up_and_each_image_is_drawn_with_its_date_and_weight(
     np.testing.assert_allclose(within.unexplained, 0, atol=1e-9)
     regions = np.abs(within.feature[..., 0] - picture.region.sum(axis=-1))
     assert (regions <= np.maximum(0.01, 0.005 * np.abs(within.feature[..., 0]))).all()
+    # Each region is the sum of its own pixels, whichever picture of the person it lies on.
+    start = attribution_baseline(inputs, mean)
+    pixels = integrated_gradients(
+        worth, inputs, start, torch.arange(len(rows)), 32, lambda attribution: attribution[None]
+    )
+    every = pixels[0].sum(dim=2).numpy()  # (Q, T, ...)
+    for p, at in enumerate(picture.at.tolist()):
+        flat = every[:, at, picture.slice[p]] if name == "whole" else every[:, at]
+        for k, mask in enumerate(picture.mask[p]):
+            told = picture.region[picture.row[p], :, picture.place[p] * REGIONS + k]
+            np.testing.assert_allclose(told, flat[:, mask].sum(axis=1), atol=0.02)
     share = model.shares("x", inputs).numpy()
     table = image_rows(films, PLANS[name], "x", some.subject_id, picture, share).to_pylist()
     used = [(10 + s, row.image_id) for s in range(SUBJECTS) for row in _used(name, chunk, s)]
