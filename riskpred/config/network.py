@@ -50,7 +50,7 @@ class Augmentation(Strict):
 
 
 class ImageEncoder(Strict):
-    """CNN without a word on its batch (GroupNorm), zero-initialised on the log-rate. Beyond `small`: extra `imaging`."""
+    """CNN that sees one picture at a time, zero-initialised on the log-rate. Beyond `small`: extra `imaging`."""
 
     kind: Literal["image"] = "image"
     network: Literal["small", "resnet10", "resnet18", "resnet34", "resnet50", "densenet121", "densenet169"] = "small"

@@ -28,6 +28,7 @@ from riskpred.fit.peer import fit_peer
 from riskpred.fit.profile import learn_profiles
 from riskpred.fit.ranges import learn_ranges
 from riskpred.fit.scope import learn_scope
+from riskpred.fit.train import weights_used
 from riskpred.fit.words import card_words
 from riskpred.model.ageing import CARD_KEY as THIRTY_DAYS
 from riskpred.model.bundle import (
@@ -124,6 +125,7 @@ def _fit(
 ) -> Contents:
     network = config.network
     epochs = network.members * network.training.epochs
+    loaded = weights_used(network, plan, layout)
     fitted = fit_members(
         network, plan, layout, rows, seed, lambda over: progress.step("train members (epochs)", over, epochs)
     )
@@ -151,6 +153,7 @@ def _fit(
             **model_card(config, plan, fitted, found, site, created_at),
             "reference_groups": learned.card_entry(),
             "population": population_of(plan, config.outcomes, rows.batch, rows.cause, rows.duration_days),
+            "image_weights": {name: {**one.to_json(), "said": one.sentence} for name, one in loaded.items()},
             CARD_KEY: learn_drift_reference(plan, rows.batch).to_json(),
             # Cross-fitted: every row stopped or calibrated some member.
             "numeric_paths": numeric_paths(fitted.model, data.inputs, image_encoders),

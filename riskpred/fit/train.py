@@ -130,6 +130,17 @@ def start_from_weights(member: Member, config: NetworkConfig) -> dict[str, Weigh
     return found
 
 
+def weights_used(config: NetworkConfig, plan: FeaturePlan, layout: Layout) -> dict[str, WeightsReport]:
+    """What of each modality's weights file fits its network, told before anything is trained.
+
+    Raises: InputError, ConfigError.
+    """
+    if not any(isinstance(one, ImageSettings) and one.weights for one in config.encoders.values()):
+        return {}
+    with torch.random.fork_rng(devices=[]):
+        return start_from_weights(Member(config, plan, layout), config)
+
+
 def _augmentations(config: NetworkConfig, plan: FeaturePlan) -> dict[str, Augmentation]:
     found = {}
     for name, part in plan.modalities.items():

@@ -10,6 +10,10 @@ from typing import Final
 _JPEG: Final = b"\xff\xd8"
 _JPEG2000: Final = b"\xff\x4f\xff\x51"
 _SIZE_OF_FRAME: Final = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
+_ADOBE: Final = 0xEE
+_LAST_TRANSFORM: Final = 2
+"""Of colours, in Adobe's segment: GDCM ends the process on others."""
+
 _SIZE: Final = Struct(">IIIIIIIIH")
 """JPEG 2000: width, height, left, top, tile width, tile height, tile left, tile top; components."""
 
@@ -54,6 +58,8 @@ def _jpeg(frame: bytes) -> FrameSize | None:
         if marker in _SIZE_OF_FRAME:
             rows, columns = int.from_bytes(frame[at + 5 : at + 7]), int.from_bytes(frame[at + 7 : at + 9])
             return FrameSize(rows, columns, frame[at + 9], frame[at + 4])
+        if marker == _ADOBE and frame[at + 4 : at + 9] == b"Adobe" and frame[at + 15] > _LAST_TRANSFORM:
+            return None
         at += 2 + int.from_bytes(frame[at + 2 : at + 4])
     return None
 

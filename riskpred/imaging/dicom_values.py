@@ -1,6 +1,6 @@
 """From the stored values of DICOM frames to what they measure: rescale or table, padding left out, high = bright."""
 
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,11 +37,12 @@ def _rescaled(frame: NDArray[np.generic], slope: float, intercept: float) -> NDA
 def _padding(header: Header, frame: NDArray[np.generic]) -> NDArray[np.bool_] | None:
     """Which stored values say that nothing was measured there; None where none does."""
     value = number(header.dataset, "PixelPaddingValue")
-    if value is None or frame.dtype.kind not in "iu":
+    if value is None or not np.issubdtype(frame.dtype, np.integer):
         return None
     limit = number(header.dataset, "PixelPaddingRangeLimit")
     low, high = sorted(_stored(each, header) for each in (value, value if limit is None else limit))
-    padded = (frame >= low) & (frame <= high)
+    numbers = cast(NDArray[np.int64], frame)  # integers of some kind
+    padded = (numbers >= low) & (numbers <= high)
     return padded if padded.any() else None
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from riskpred.imaging.limits import MAX_FILE_BYTES, check_memory, check_size
 from riskpred.imaging.paths import ImageProblem
 from riskpred.imaging.picture import Picture
 
+T = TypeVar("T")
+
 MOST_FILES: Final = 5_000
 _ONE: Final = "a folder that holds the files of one DICOM series and nothing else"
 _LEFT_OUT: Final = frozenset({"DICOMDIR", "Thumbs.db", "LICENSE", "README.txt"})
@@ -25,7 +27,7 @@ _LEFT_OUT: Final = frozenset({"DICOMDIR", "Thumbs.db", "LICENSE", "README.txt"})
 
 def files_of(folder: Path) -> list[Path]:
     """Files of a series' folder by name, but hidden ones and a DICOMDIR. Raises: ImageProblem (not_a_series)."""
-    found = []
+    found = list[Path]()
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(".") or entry.name in _LEFT_OUT:
@@ -55,7 +57,7 @@ def read_series(folder: Path, channels: Channels) -> Picture:
     _check_alike(headers)
     places = [place(header.dataset, 0) for header in headers]
     kept, notes = _without_copies(paths, places)
-    paths, headers, places = ([every[at] for at in kept] for every in (paths, headers, places))
+    paths, headers, places = _chosen(kept, paths), _chosen(kept, headers), _chosen(kept, places)
     first, bytes_all = headers[0], sum(header.file_bytes for header in headers)
     check_size(first.rows, first.columns, len(paths))
     if bytes_all > MAX_FILE_BYTES:
@@ -63,7 +65,7 @@ def read_series(folder: Path, channels: Channels) -> Picture:
     check_memory(len(paths) * first.rows * first.columns * (3 if channels == "rgb" else 1), 2, bytes_all)
     if any(one.position is None or one.axes is None for one in places):
         by_number = sorted(range(len(paths)), key=lambda at: int(headers[at].dataset.get("InstanceNumber") or 0))
-        paths, headers, places = ([every[at] for at in by_number] for every in (paths, headers, places))
+        paths, headers, places = _chosen(by_number, paths), _chosen(by_number, headers), _chosen(by_number, places)
     placed = stack(places, one_file=False)
     array = empty(first, len(paths), channels)
     for slot, at in enumerate(placed.order):
@@ -81,6 +83,10 @@ def read_series(folder: Path, channels: Channels) -> Picture:
         window=window(first.dataset, 0, turned) if first.grey else None,
         notes=(*placed.notes, *notes, *more, *colour_notes(first, channels)),
     )
+
+
+def _chosen(which: Sequence[int], every: Sequence[T]) -> list[T]:
+    return [every[at] for at in which]
 
 
 def _check_alike(headers: Sequence[Header]) -> None:

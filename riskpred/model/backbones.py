@@ -1,4 +1,4 @@
-"""Networks that see one picture: the small convolutional one, and MONAI's ResNet and DenseNet in two or three dimensions.
+"""Networks that see one picture: the small convolutional one, MONAI's ResNet and DenseNet; in two dimensions or three.
 
 Whatever the network, no other picture of a batch has a part in a picture's numbers: norms are GroupNorm, or BatchNorm
 frozen at the statistics that came with loaded weights.
@@ -162,7 +162,8 @@ class PaddedShortcut(nn.Module):
         self.width, self.stride = width, stride
 
     def forward(self, values: Tensor) -> Tensor:
-        inside = values[(..., *(slice(None, None, self.stride),) * (values.ndim - 2))]
+        every = slice(None, None, self.stride)
+        inside = values[:, :, every, every] if values.ndim == 4 else values[:, :, every, every, every]
         return nn.functional.pad(inside, (0, 0) * (values.ndim - 2) + (0, self.width - values.shape[1]))
 
 

@@ -144,7 +144,7 @@ class _Operations:
         shift = torch.full((1, *self.pixel_shape), -float(one.location), dtype=torch.float64)
         padding = tuple(int(p) for p in conv.padding)
         apply = nn.functional.conv2d if self.network.dims == 2 else nn.functional.conv3d
-        offset = apply(shift, kernel, bias, conv.stride, padding)  # type: ignore[arg-type]
+        offset = apply(shift, kernel, bias, conv.stride, padding)
         return kernel.float().numpy(), offset.float().numpy()
 
     def padded(self, values: Any, shortcut: PaddedShortcut) -> Any:

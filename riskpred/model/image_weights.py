@@ -69,7 +69,7 @@ class WeightsReport:
 
 
 def pixel_scale(layout: str) -> tuple[float, float] | None:
-    """Location and scale of pixels in 0..1 that networks of the layout expect; None = those of the training pictures."""
+    """Location and scale of pixels in 0..1 that a layout's networks expect; None = those of the training pictures."""
     return _PIXELS.get(layout)
 
 
@@ -125,7 +125,8 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         raise InputError("The weights of the image network are not there.", wanted=wanted, got=f"no file {file.name}")
     try:
         if file.suffix == ".safetensors":
-            return load_file(file)
+            found: dict[str, Tensor] = load_file(file)
+            return found
         read = torch.load(file, map_location="cpu", weights_only=True)
     except (UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
         raise InputError(
@@ -147,7 +148,7 @@ def _name(name: str, layout: str, network: Backbone) -> str:
     if layout == "riskpred":
         return name
     if layout == "radimagenet":
-        number, rest = (name.removeprefix("backbone.").split(".", 1) + [""])[:2]
+        number, rest = [*name.removeprefix("backbone.").split(".", 1), ""][:2]
         if number.isdigit() and int(number) < len(_RADIMAGENET):
             name = f"features.{rest}" if hasattr(network, "features") else f"{_RADIMAGENET[int(number)]}.{rest}"
     if name.startswith(_HEADS):

@@ -107,21 +107,21 @@ def bomb(chance: random.Random) -> bytes:
     side = chance.choice((9_000, 12_000, 16_384, 40_000, 65_500))
     kind = chance.randrange(8)
     if kind == 0:
-        return _dicom("1.2.840.10008.1.2.5", side, encapsulate([_rle(b"\x81\0" * chance.randint(1, 400_000))]))
+        return dicom_of("1.2.840.10008.1.2.5", side, encapsulate([_rle(b"\x81\0" * chance.randint(1, 400_000))]))
     if kind == 1:
-        frame = _j2k(chance.choice((side, 2**31 - 1)), chance.choice((1, 64, side)))
-        return _dicom("1.2.840.10008.1.2.4.90", chance.choice((64, side)), encapsulate([frame]))
+        frame = j2k_of(chance.choice((side, 2**31 - 1)), chance.choice((1, 64, side)))
+        return dicom_of("1.2.840.10008.1.2.4.90", chance.choice((64, side)), encapsulate([frame]))
     if kind == 2:
         stream = io.BytesIO()
         Image.new("L", (8, 8)).save(stream, "JPEG")
         frame = bytearray(stream.getvalue())
         at = frame.find(b"\xff\xc0")
         frame[at + 5 : at + 9] = struct.pack(">HH", min(side, 65_500), min(side, 65_500))
-        return _dicom("1.2.840.10008.1.2.4.50", chance.choice((8, side)), encapsulate([bytes(frame)]))
+        return dicom_of("1.2.840.10008.1.2.4.50", chance.choice((8, side)), encapsulate([bytes(frame)]))
     if kind == 3:
         packer = zlib.compressobj(wbits=-15)
         packed = packer.compress(b"\x08\0\x05\0CS\0\0" + b"\0" * 2**24 * chance.randint(1, 8)) + packer.flush()
-        return _dicom("1.2.840.10008.1.2.1.99", 64, b"")[:-12] + packed
+        return dicom_of("1.2.840.10008.1.2.1.99", 64, b"")[:-12] + packed
     if kind == 4:
         head = bytearray(next(_others())[:352])
         struct.pack_into("<8h", head, 40, 3, *(chance.choice((512, 2_000, 32_767)) for _ in range(3)), 1, 1, 1, 1)
@@ -131,14 +131,14 @@ def bomb(chance: random.Random) -> bytes:
             struct.pack("<HHI", 9, 0x1000 + at % 0xE000, 0) for at in range(chance.randint(1, 12) * 100_000)
         )
         item = b"\xfe\xff\x00\xe0" + struct.pack("<I", 0xFFFFFFFF) + many
-        return _dicom("1.2.840.10008.1.2", 64, b"\0" * 4096, b"\x08\0\x40\x11" + struct.pack("<I", 0xFFFFFFFF) + item)
+        return dicom_of("1.2.840.10008.1.2", 64, b"\0" * 4096, b"\x08\0\x40\x11" + struct.pack("<I", 0xFFFFFFFF) + item)
     if kind == 6:
         chunks = [(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))]
         chunks += [(b"IDAT", zlib.compress(b"\0" * 10**6)), (b"IEND", b"")]
         body = b"".join(struct.pack(">I", len(b)) + k + b + struct.pack(">I", zlib.crc32(k + b)) for k, b in chunks)
         return b"\x89PNG\r\n\x1a\n" + body
     depth = chance.choice((200, 900, 5_000))
-    return _dicom(
+    return dicom_of(
         "1.2.840.10008.1.2", 64, b"\0" * 4096, (b"\x08\0\x40\x11\xff\xff\xff\xff\xfe\xff\0\xe0\xff\xff\xff\xff") * depth
     )
 
@@ -147,12 +147,12 @@ def _rle(segment: bytes) -> bytes:
     return struct.pack("<16I", 1, 64, *([0] * 14)) + segment
 
 
-def _j2k(side: int, tile: int) -> bytes:
+def j2k_of(side: int, tile: int) -> bytes:
     size = struct.pack(">HIIIIIIIIHBBB", 0, side, side, 0, 0, tile, tile, 0, 0, 1, 7, 1, 1)
     return b"\xff\x4f\xff\x51" + struct.pack(">H", len(size) + 2) + size + b"\xff\xd9"
 
 
-def _dicom(syntax: str, side: int, pixels: bytes, before: bytes = b"") -> bytes:
+def dicom_of(syntax: str, side: int, pixels: bytes, before: bytes = b"") -> bytes:
     """A file of one grey frame of 8 bits, as short as can be."""
     explicit = syntax != "1.2.840.10008.1.2"
 

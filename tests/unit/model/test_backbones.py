@@ -83,7 +83,7 @@ def test_without_monai_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(builtins, "__import__", without)
     backbone(Settings(), channels=1, dims=2)
-    with pytest.raises(ConfigError, match="resnet18, which is MONAI's(.|\n)*extra `imaging`"):
+    with pytest.raises(ConfigError, match=r"resnet18, which is MONAI's(.|\n)*extra `imaging`"):
         backbone(Settings(network="resnet18"), channels=1, dims=2)
 
 
