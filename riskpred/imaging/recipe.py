@@ -8,7 +8,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from riskpred.config.imaging import Recipe, Step
+from riskpred.config.imaging import Recipe
+from riskpred.config.steps import Step
 from riskpred.errors import ConfigError
 from riskpred.imaging.paths import ImageProblem
 from riskpred.imaging.picture import Grid, Picture
