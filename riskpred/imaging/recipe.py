@@ -42,7 +42,7 @@ STEPS: Final[dict[str, Callable[[Staged, Any], Staged]]] = {
     "window": window,
     "zscore": zscore,
 }
-"""What carries out each step of config/imaging.py."""
+"""What carries out each step of config/steps.py."""
 
 
 _WITH_SKIMAGE: Final = frozenset({"denoise_nlm", "clahe"})
