@@ -162,7 +162,7 @@ class DecodePool:
         Raises: ConfigError, when a step needs a library that is not installed.
         """
         # A worker could only die of it, once for every image.
-        for recipe in {one.recipe for one in wanted}:
+        for recipe in {one.recipe for one in wanted if isinstance(one, Wanted)}:
             refuse_uninstalled(recipe)
         if not self.workers:
             yield from map(decode_one, wanted)

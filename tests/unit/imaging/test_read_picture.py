@@ -174,6 +174,7 @@ def test_a_file_that_does_not_belong_to_the_series_is_the_reason(tmp_path, other
 def test_a_folder_with_something_else_is_no_series(tmp_path):
     folder = series(tmp_path / "s", [(0, 0, z) for z in (0, 2)])
     (folder / "DICOMDIR").write_text("left out")
+    (folder / "reading.xml").write_text("what readers drew: left out")
     assert read_picture(folder).shape == (2, 5, 6)
     (folder / "Secret.txt").write_text("hello")
     assert reason_of(folder) == "not_a_series"
