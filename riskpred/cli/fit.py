@@ -35,11 +35,30 @@ def fit(
     seed: Annotated[
         int, typer.Option(help="The same seed and data give the same model. Recalibration draws nothing.")
     ] = 1,
+    pretrain: Annotated[
+        bool,
+        typer.Option(
+            "--pretrain",
+            help="First let the image networks learn from all pictures of the train and tuning splits, labelled or "
+            "not; kept only if a fit with it does better on inner folds. Settings: `pretrain:` of network.yaml.",
+        ),
+    ] = False,
+    pretrain_weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Save what was pre-trained as .safetensors; another study starts from it with "
+            "`weights: {file: FILE, layout: riskpred}` in network.yaml.",
+            metavar="FILE",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Fit a study's model on the train and tuning splits of a warehouse, or recalibrate a bundle to another site.
 
     Example: riskpred fit nafld nafld.duckdb --into nafld-bundle
+
+    With unlabelled pictures: riskpred fit busi busi.duckdb --into busi-bundle --pretrain --pretrain-weights
+    busi.safetensors
 
     Another site: riskpred fit --recalibrate nafld-bundle other.duckdb --into other-bundle
     """
@@ -50,6 +69,13 @@ def fit(
                 wanted="riskpred fit --recalibrate BUNDLE WAREHOUSE --into NEW",
                 got="two arguments: a study and a warehouse",
                 do="leave out the study: the bundle holds it",
+            )
+        if pretrain or pretrain_weights is not None:
+            raise UsageError(
+                "fit --recalibrate trains no network.",
+                wanted="riskpred fit --recalibrate BUNDLE WAREHOUSE --into NEW",
+                got="--pretrain" if pretrain else "--pretrain-weights",
+                do="leave it out",
             )
         _recalibrate(recalibrate, Path(study), into, as_json)
         return
@@ -64,7 +90,7 @@ def fit(
     from riskpred.fit.run import fit as fit_study
 
     with Shown() as progress:
-        bundle = fit_study(study, warehouse, into, seed=seed, progress=progress)
+        bundle = fit_study(study, warehouse, into, seed, progress, pretrain, pretrain_weights)
     done = _done(bundle)
     typer.echo(json.dumps(done) if as_json else _text(done))
 
@@ -96,6 +122,10 @@ def _recalibrate(old: Path, warehouse: Path, into: Path, as_json: bool) -> None:
     typer.echo("\n".join(lines))
 
 
+PRETRAINING = "pretraining"
+"""Entry of the card; `riskpred.fit.pretrain_choice` says what it holds."""
+
+
 def _done(bundle: "Bundle") -> dict[str, Any]:
     from riskpred.model.ageing import CARD_KEY
 
@@ -109,6 +139,7 @@ def _done(bundle: "Bundle") -> dict[str, Any]:
         "targets": [list(target) for target in bundle.model.targets],
         "counts": bundle.counts,
         CARD_KEY: bundle.card[CARD_KEY],
+        **({PRETRAINING: bundle.card[PRETRAINING]} if PRETRAINING in bundle.card else {}),
     }
 
 
@@ -124,6 +155,7 @@ def _text(done: dict[str, Any]) -> str:
         years = [horizon for outcome, horizon in done["targets"] if outcome == name]
         when = "now" if years == [0.0] else f"within {', '.join(f'{year:g}' for year in years)} years"
         lines.append(f"  {name}: {counts['events']:,} events in {counts['subjects']:,} subjects; risk {when}")
+    lines += [done[PRETRAINING]["said"]] if PRETRAINING in done else []
     lines.append(ageing_said(done))
     lines.append(f"next: riskpred evaluate {done['bundle']} WAREHOUSE")
     return "\n".join(lines)

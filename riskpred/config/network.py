@@ -30,7 +30,7 @@ class SeriesEncoder(Strict):
 class ImageWeights(Strict):
     """Weights that an image network starts from: a local file, whose names and shapes the layout tells."""
 
-    file: str = Field(description=".pth (weights alone) or .safetensors; a path, relative to where `fit` runs")
+    file: str = Field(description=".pth (weights alone) or .safetensors; a path, relative to the study's folder")
     layout: Literal["torchvision", "torchxrayvision", "radimagenet", "medicalnet", "riskpred"]
 
 
@@ -116,6 +116,22 @@ class Training(Strict):
     stopping_share: float = Field(0.15, gt=0, lt=0.5, description="share of a member's subjects kept for stopping")
 
 
+class Pretraining(Strict):
+    """Image networks first learn from pictures alone, labelled or not (VICReg); kept only where that is shown to help.
+
+    Written in network.yaml it is done at every fit; `fit --pretrain` does it for a study that does not write it.
+    """
+
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(64, ge=2, description="pictures at a time; each is seen twice, changed differently")
+    learning_rate: float = Field(1e-3, gt=0, description="reached after a tenth of the steps, then falling to 0")
+    projection: int = Field(128, ge=2, description="width in which two views of a picture are compared; then discarded")
+    augment: Literal["auto"] | Augmentation = Field(
+        "auto", description="how the two views differ; auto: as the image types allow, and more than in training"
+    )
+    folds: int = Field(3, ge=2, description="inner folds on which fits with and without are compared")
+
+
 class CrossValidation(Strict):
     """For studies too small for a held-out split: the whole fit over folds, predictions kept in the bundle."""
 
@@ -134,4 +150,5 @@ class NetworkConfig(Strict):
         False, description="one calibration map for all availability patterns; true only to show what is lost by it"
     )
     training: Training = Training()
+    pretrain: Pretraining | None = None
     cross_validation: CrossValidation | None = None

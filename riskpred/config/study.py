@@ -1,6 +1,7 @@
 """A study: a folder of YAML (ingest, outcomes, features, network, words, imaging); packaged, or the user's own."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import Field
@@ -11,7 +12,7 @@ from riskpred.config.findings import finding_codes, is_finding
 from riskpred.config.guideline import GuidelineConfig
 from riskpred.config.ingest import IngestConfig
 from riskpred.config.model import Strict, load
-from riskpred.config.network import NetworkConfig
+from riskpred.config.network import ImageEncoder, NetworkConfig
 from riskpred.config.outcomes import OutcomesConfig
 from riskpred.config.segmentation import ImagingConfig
 from riskpred.config.words import StudyWords, load_study_words
@@ -81,7 +82,7 @@ def load_model_config(study: str) -> ModelConfig:
 
     Raises: ConfigError: a label code of an outcome known at once used as a feature; an encoder without a modality;
         a guideline equation for an outcome that the study has not; a feature of findings that imaging.yaml does not
-        make.
+        make; weights of an image network that are not there.
     """
     folder = study_folder(study)
     network, guideline, imaging = (folder / f"{name}.yaml" for name in ("network", "guideline", "imaging"))
@@ -92,7 +93,7 @@ def load_model_config(study: str) -> ModelConfig:
         outcomes=outcomes,
         features=features,
         words=load_study_words(folder, features, outcomes),
-        network=load(NetworkConfig, network) if network.is_file() else NetworkConfig(),
+        network=_placed(load(NetworkConfig, network), network) if network.is_file() else NetworkConfig(),
         guideline=load(GuidelineConfig, guideline) if guideline.is_file() else None,
         imaging=load(ImagingConfig, imaging) if imaging.is_file() else ImagingConfig(),
     )
@@ -112,6 +113,37 @@ def load_model_config(study: str) -> ModelConfig:
             do="rename or remove them",
         )
     return config
+
+
+def portable(config: ModelConfig) -> ModelConfig:
+    """The same as another machine may have it: files of weights by name, not by the place where they lay."""
+    return config.model_copy(update={"network": _files(config.network, lambda file: Path(file).name)})
+
+
+def _placed(network: NetworkConfig, path: Path) -> NetworkConfig:
+    """Files of weights looked for beside network.yaml. Raises: ConfigError, where one is not there."""
+
+    def found(file: str) -> str:
+        place = (path.parent / file).resolve()
+        if not place.is_file():
+            raise ConfigError(
+                f"{path}: the weights of an image network are not there: {file}.",
+                wanted="a file (.safetensors, or .pth of weights alone); a relative path starts at the study's folder",
+                got=f"no file {place}",
+                do="put the file there, or correct encoders.<name>.weights.file",
+            )
+        return str(place)
+
+    return _files(network, found)
+
+
+def _files(network: NetworkConfig, change: Callable[[str], str]) -> NetworkConfig:
+    encoders = dict(network.encoders)
+    for name, encoder in encoders.items():
+        if isinstance(encoder, ImageEncoder) and encoder.weights is not None:
+            moved = encoder.weights.model_copy(update={"file": change(encoder.weights.file)})
+            encoders[name] = encoder.model_copy(update={"weights": moved})
+    return network.model_copy(update={"encoders": encoders})
 
 
 def code_matches(code: str, patterns: tuple[str, ...]) -> bool:

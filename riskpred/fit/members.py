@@ -15,7 +15,7 @@ from riskpred.fit.data import Rows, stratified_folds
 from riskpred.fit.losses import labels_on
 from riskpred.fit.patterns import Maps, apply, fit_patterns, out_of_fold
 from riskpred.fit.stack import Shares, fit_shares, put_shares
-from riskpred.fit.train import TrainingData, member_log_rates, train_member
+from riskpred.fit.train import Starts, TrainingData, member_log_rates, train_member
 from riskpred.fit.trees import MemberTrees, fit_trees, tree_log_rates
 from riskpred.fit.widen import widening
 from riskpred.model.calibration import pattern_index
@@ -49,6 +49,7 @@ def fit_members(
     rows: Rows,
     seed: int,
     on_epoch: Callable[[int], None] = lambda epochs: None,
+    starts: Starts | None = None,
 ) -> Fitted:
     """R members, each trained on all folds but its own; weights, calibration and intervals from the left-out folds.
 
@@ -56,14 +57,21 @@ def fit_members(
 
     Args:
         on_epoch: called with the number of epochs that are over (skipped ones count when a member stops early).
+        starts: weights that every member's image networks start from (fit/pretrain_choice.py).
     """
     # The trees' many small parallel loops lose most to a second thread on a busy machine.
     with one_thread():
-        return _fit_members(config, plan, layout, rows, seed, on_epoch)
+        return _fit_members(config, plan, layout, rows, seed, on_epoch, starts)
 
 
 def _fit_members(
-    config: NetworkConfig, plan: FeaturePlan, layout: Layout, rows: Rows, seed: int, on_epoch: Callable[[int], None]
+    config: NetworkConfig,
+    plan: FeaturePlan,
+    layout: Layout,
+    rows: Rows,
+    seed: int,
+    on_epoch: Callable[[int], None],
+    starts: Starts | None,
 ) -> Fitted:
     model = RiskModel(config, plan, layout)
     data = training_data(model, rows)
@@ -76,7 +84,7 @@ def _fit_members(
         stops = stopping_rows(others, config.training.stopping_share, own_seed)
         on_epoch(r * config.training.epochs)
         report = _counted(on_epoch, r * config.training.epochs)
-        member, choices = train_member(config, plan, layout, others, stops, own_seed, report)
+        member, choices = train_member(config, plan, layout, others, stops, own_seed, report, starts)
         trees.append(fit_trees(member, others, stops, _rounds(config, plan), choices, own_seed))
         model.networks[r] = member
         mine = np.flatnonzero(fold == r)

@@ -2,7 +2,7 @@
 
 import contextlib
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from riskpred import __version__
 from riskpred.config.card import load_card_texts
 from riskpred.config.network import CrossValidation
-from riskpred.config.study import ModelConfig, load_cautions, load_model_config
+from riskpred.config.study import ModelConfig, load_cautions, load_model_config, portable
 from riskpred.evaluate.marked import CARD_KEY as SEGMENTATION
 from riskpred.evaluate.populations import population_of
 from riskpred.features.plan import FeaturePlan
@@ -25,6 +25,9 @@ from riskpred.fit.findings import FittedStages, fit_stages
 from riskpred.fit.grid import learn_layout
 from riskpred.fit.members import Fitted, fit_members, training_data
 from riskpred.fit.peer import fit_peer
+from riskpred.fit.pictures import Pictures, training_pictures
+from riskpred.fit.pretrain_choice import CARD_KEY as PRETRAINING
+from riskpred.fit.pretrain_choice import Start, asked_for, choose_start, refuse_places, save_starts
 from riskpred.fit.profile import learn_profiles
 from riskpred.fit.ranges import learn_ranges
 from riskpred.fit.scope import learn_scope
@@ -53,7 +56,15 @@ from riskpred.records.warehouse import Warehouse
 _NO_PEER = np.nan
 
 
-def fit(study: str, warehouse: Path, into: Path, seed: int = 1, progress: Progress | None = None) -> Bundle:
+def fit(
+    study: str,
+    warehouse: Path,
+    into: Path,
+    seed: int = 1,
+    progress: Progress | None = None,
+    pretrain: bool = False,
+    pretrain_weights: Path | None = None,
+) -> Bundle:
     """Fit a study's model on a warehouse's train and tuning splits and write it as a bundle.
 
     The same seed and data give the same weights on one machine, whatever the order of rows in the source. Nothing is
@@ -62,13 +73,20 @@ def fit(study: str, warehouse: Path, into: Path, seed: int = 1, progress: Progre
     Args:
         study: a packaged study's name, or a folder of YAML.
         into: folder of the bundle; a bundle that is there is replaced.
+        pretrain: pre-train image networks, as network.yaml's `pretrain:` says or as usual; a study with that block
+            does it anyway.
+        pretrain_weights: .safetensors file for what was pre-trained, helpful or not; with several image modalities one
+            each, FILE.<modality>.safetensors. They load as `weights: {layout: riskpred}`.
 
-    Raises: ConfigError (the YAML), InputError (no warehouse, split, eligible row or event), BundleError (a required
-        code is absent), OutputError (the place cannot be written).
+    Raises: UsageError (a file for weights, and no pre-training), ConfigError (the YAML), InputError (no warehouse,
+        split, eligible row, event or picture to pre-train on), BundleError (a required code is absent), OutputError
+        (the place cannot be written).
     """
     progress = progress or Silent()
     refuse_target(into)
     config, cautions = load_model_config(study), load_cautions(study)
+    config = config.model_copy(update={"network": asked_for(config.network, pretrain)})
+    refuse_places(config, pretrain_weights)
     texts = load_card_texts(study).model_dump()
     with Warehouse.open(warehouse) as source:
         found = fit_segmentations(config, source, seed, progress)
@@ -79,14 +97,23 @@ def fit(study: str, warehouse: Path, into: Path, seed: int = 1, progress: Progre
         moments = rows.batch.prediction_time[chosen]
         period = _period(rows.batch.prediction_time, source.data_until)
         later = month_later(plan, config.outcomes, source, rows.subject_id[chosen], moments)
+        pictures = None
+        if config.network.pretrain is not None:
+            pictures = training_pictures(plan, source, training_subjects(source), progress)
     layout = learn_layout(config.outcomes, rows, config.network.intervals)
     with _repeatable():
-        contents = _fit(config, plan, layout, rows, site, seed, progress)
+        start = Start()
+        if pictures is not None:
+            make = pretrain_weights is not None
+            start = choose_start(config.network, plan, layout, rows, pictures, seed, progress, make)
+        contents = _fit(config, plan, layout, rows, site, seed, progress, start, pictures or {})
         aged = card_entry(contents.model.targets, moved_by_month(contents.model, rows, chosen, later))
     segmented = {} if found is None else {SEGMENTATION: found.card}
     said = {"cautions": list(cautions), "texts": texts, "period": period, THIRTY_DAYS: aged, **segmented}
     contents = replace(contents, card={**contents.card, **said}, segmenters={} if found is None else found.segmenters)
     write_bundle(into, contents)
+    if pretrain_weights is not None:
+        save_starts(start.made, pretrain_weights)
     progress.step("write bundle", 1, 1)
     return load_bundle(into)
 
@@ -121,13 +148,27 @@ def _repeatable() -> Iterator[None]:
 
 
 def _fit(
-    config: ModelConfig, plan: FeaturePlan, layout: Layout, rows: Rows, site: str, seed: int, progress: Progress
+    config: ModelConfig,
+    plan: FeaturePlan,
+    layout: Layout,
+    rows: Rows,
+    site: str,
+    seed: int,
+    progress: Progress,
+    start: Start,
+    pictures: Mapping[str, Pictures],
 ) -> Contents:
     network = config.network
     epochs = network.members * network.training.epochs
     loaded = weights_used(network, plan, layout)
     fitted = fit_members(
-        network, plan, layout, rows, seed, lambda over: progress.step("train members (epochs)", over, epochs)
+        network,
+        plan,
+        layout,
+        rows,
+        seed,
+        lambda over: progress.step("train members (epochs)", over, epochs),
+        start.states,
     )
     salt = np.random.default_rng().bytes(16)
     hashes = subject_hashes(salt, site, rows.subject_id)
@@ -135,7 +176,7 @@ def _fit(
     progress.step("fit peer", 1, 1)
     validated = None
     if network.cross_validation is not None:
-        validated = _cross_validate(config, plan, rows, hashes, network.cross_validation, seed, progress)
+        validated = _cross_validate(config, plan, rows, hashes, network.cross_validation, seed, progress, pictures)
     data = training_data(fitted.model, rows)
     learned = learn_profiles(fitted.model, data, rows.batch.group)
     created_at = datetime.now(UTC).replace(microsecond=0)
@@ -146,13 +187,14 @@ def _fit(
         created_at=created_at.isoformat(),
         seed=seed,
         counts=found,
-        config=config,
+        config=portable(config),
         plan=plan,
         model=fitted.model,
         card={
-            **model_card(config, plan, fitted, found, site, created_at),
+            **model_card(config, plan, fitted, found, site, created_at, start),
             "reference_groups": learned.card_entry(),
             "population": population_of(plan, config.outcomes, rows.batch, rows.cause, rows.duration_days),
+            **({PRETRAINING: start.card} if start.card else {}),
             "image_weights": {name: {**one.to_json(), "said": one.sentence} for name, one in loaded.items()},
             CARD_KEY: learn_drift_reference(plan, rows.batch).to_json(),
             # Cross-fitted: every row stopped or calibrated some member.
@@ -183,8 +225,10 @@ def _cross_validate(
     settings: CrossValidation,
     seed: int,
     progress: Progress,
+    pictures: Mapping[str, Pictures],
 ) -> Predictions:
-    """The whole fit, members, calibration and peer, inside each training part; risks of the part left out."""
+    """The whole fit, pre-training, members, calibration and peer, inside each training part; risks of the part left
+    out."""
     parts: list[Predictions] = []
     total, done = settings.folds * settings.repeats, 0
     progress.step("cross-validation (fits)", 0, total)
@@ -195,6 +239,11 @@ def _cross_validate(
             inner, outer = np.flatnonzero(fold != left_out), np.flatnonzero(fold == left_out)
             some = rows.take(inner)
             layout = learn_layout(config.outcomes, some, config.network.intervals)
+            start = Start()
+            if pictures:
+                left = rows.together[outer]
+                others = {name: mine.without(left) for name, mine in pictures.items()}
+                start = choose_start(config.network, plan, layout, some, others, own_seed, progress)
             # Every epoch of an inner fit is a chance for Ctrl-C to be heard, and shows that work goes on.
             fitted = fit_members(
                 config.network,
@@ -203,6 +252,7 @@ def _cross_validate(
                 some,
                 own_seed,
                 lambda over, done=done: progress.step("cross-validation (fits)", done, total),  # type: ignore[misc]
+                start.states,
             )
             tested = rows.take(outer)
             peer = _peer(config, plan, some, own_seed)
@@ -250,7 +300,13 @@ def _table(
 
 
 def model_card(
-    config: ModelConfig, plan: FeaturePlan, fitted: Fitted, found: dict[str, Any], site: str, created_at: datetime
+    config: ModelConfig,
+    plan: FeaturePlan,
+    fitted: Fitted,
+    found: dict[str, Any],
+    site: str,
+    created_at: datetime,
+    start: Start,
 ) -> dict[str, Any]:
     """What the model is, what it was trained on, what it is for and where it ends; kept in the bundle and in `runs`."""
     return {
@@ -269,6 +325,7 @@ def model_card(
             f"residuals that start at zero and a joint term; {config.network.members} cross-fitted members; shares of "
             "spline, trees and residuals, and calibration by which modalities are there, from out-of-fold predictions; "
             "risk is the mean of the members' cumulative incidences, death competing."
+            + (f" {start.card['said']}" if start.card else "")
         ),
         "intended_use": "To inform people who know the patient. It does not diagnose.",
         "before_use": (

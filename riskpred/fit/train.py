@@ -28,6 +28,9 @@ _CLIP = 1.0
 _EVALUATED_AT_ONCE = 2048
 _WARM_UP = 0.1
 
+Starts = Mapping[str, Mapping[str, Tensor]]
+"""Weights that image networks start from: modality -> the backbone's own tensors."""
+
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -68,6 +71,7 @@ def train_member(
     stops: NDArray[np.bool_],
     seed: int,
     on_epoch: Callable[[], None],
+    starts: Starts | None = None,
 ) -> tuple[Member, list[Choice]]:
     """One member, in eval mode, and how each cause of each group was fitted, in order.
 
@@ -78,6 +82,7 @@ def train_member(
     Args:
         stops: (N,) rows of `data` kept for early stopping; no subject has rows of both kinds.
         on_epoch: called after each epoch; what it raises ends the training.
+        starts: weights of pre-training, in the place of random or loaded ones.
 
     The same seed and rows give the same weights on one machine. Leaves torch's global random state as it was.
     """
@@ -87,6 +92,8 @@ def train_member(
         member = Member(config, plan, layout)
         learn_preprocessing(member, train)
         start_from_weights(member, config)
+        for name, state in (starts or {}).items():
+            member.encoders[name].get_submodule("backbone").load_state_dict(dict(state))
         choices = choose_fits(member, train, config.training.ridge_grid, seed)
         set_base(member, train, choices)
         changes = _augmentations(config, plan)
@@ -273,7 +280,7 @@ def _train_residuals(
             present = drop_modalities(
                 {name: given.present for name, given in inputs.items()}, settings.modality_dropout, generator
             )
-            each = _loss(member.log_rates(sent, present), [labels.take(rows) for labels in train.labels])
+            each = row_losses(member.log_rates(sent, present), [labels.take(rows) for labels in train.labels])
             optimiser.zero_grad()
             each.mean().backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(member.parameters(), _CLIP)
@@ -324,14 +331,14 @@ def drop_modalities(present: Mapping[str, Tensor], share: float, generator: torc
     return {name: kept[:, i] for i, name in enumerate(names)}
 
 
-def _loss(log_rates: list[Tensor], labels: list[GroupLabels]) -> Tensor:
+def row_losses(log_rates: list[Tensor], labels: list[GroupLabels]) -> Tensor:
     """Minus log-likelihood of each row over all groups. Shape: (N,)."""
     return torch.stack([negative_log_likelihood(*one) for one in zip(log_rates, labels, strict=True)]).sum(dim=0)
 
 
 def _stopping_loss(member: Member, stop: TrainingData) -> float:
     member.eval()
-    return float(_loss(member_log_rates(member, stop), stop.labels).mean())
+    return float(row_losses(member_log_rates(member, stop), stop.labels).mean())
 
 
 def _parameter_groups(member: Member, weight_decay: float) -> list[dict[str, object]]:
