@@ -15,9 +15,11 @@ from tests.phantoms.fractures import write_fracatlas
 from tests.phantoms.hearts import write_coca
 from tests.phantoms.lungs import write_lidc, write_luna16
 from tests.phantoms.retina import write_aptos, write_messidor2
+from tests.phantoms.ultrasounds import write_busi
 
 Write = Callable[[Path, int, int], Any]
 WRITERS: dict[str, tuple[Write, int, str]] = {
+    "busi": (write_busi, 9, "US"),
     "aptos": (write_aptos, 14, "OP"),
     "messidor2": (write_messidor2, 24, "OP"),
     "fracatlas": (write_fracatlas, 12, "DX"),
