@@ -9,7 +9,7 @@ from riskpred.config.features import FeaturesConfig
 from riskpred.config.files import read_yaml, shipped
 from riskpred.config.ingest import Splits, TimeSpec
 from riskpred.config.model import load, parse
-from riskpred.config.network import NetworkConfig
+from riskpred.config.network import ImageEncoder, NetworkConfig
 from riskpred.config.outcomes import DEATH, Outcome, OutcomesConfig, Rule
 from riskpred.config.study import (
     ModelConfig,
@@ -18,6 +18,7 @@ from riskpred.config.study import (
     load_ingest,
     load_model_config,
     packaged_studies,
+    portable,
 )
 from riskpred.errors import ConfigError
 
@@ -209,6 +210,33 @@ def test_an_encoder_needs_a_modality_of_its_kind(tmp_path: Path) -> None:
     write(tmp_path, "network.yaml", "encoders: {tabular: {kind: series}}\n")
     with pytest.raises(ConfigError, match=r"tabular \(tabular\)"):
         load_model_config(str(tmp_path))
+
+
+def test_weights_are_looked_for_beside_network_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = study(tmp_path, "Y", "X")
+    features = "modalities: {image: {kind: image, image_types: [CR], size: 16}}\n"
+    write(folder, "features.yaml", features)
+    network = "encoders: {image: {kind: image, weights: {file: own/start.safetensors, layout: riskpred}}}\n"
+    write(folder, "network.yaml", network)
+    elsewhere = tmp_path / "elsewhere" / "own"
+    elsewhere.mkdir(parents=True)
+    write(elsewhere, "start.safetensors", "")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=r"are not there: own/start\.safetensors") as caught:
+        load_model_config(str(folder))
+    assert "starts at the study's folder" in (caught.value.wanted or "")
+    (folder / "own").mkdir()
+    write(folder / "own", "start.safetensors", "")
+
+    def file(config: ModelConfig) -> str:
+        image = config.network.encoders["image"]
+        assert isinstance(image, ImageEncoder)
+        assert image.weights is not None
+        return image.weights.file
+
+    config = load_model_config(str(folder))
+    assert file(config) == str(folder / "own" / "start.safetensors")
+    assert file(portable(config)) == "start.safetensors"
 
 
 def test_an_unknown_study_names_the_packaged_ones() -> None:
