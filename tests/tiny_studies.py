@@ -48,6 +48,18 @@ TINY: dict[str, Overrides] = {
     },
     "cbis_ddsm": {
         "features.yaml": {"modalities": {"image": {"size": [48, 32]}}},
+        "imaging.yaml": {
+            "segmentation": {
+                "lesions": {
+                    "size": [80, 56],
+                    "network": {**_SMALL_UNET, "stem": 1},
+                    "training": {"steps": 60, "batch_size": 4, "patch": [80, 56], **_FAST},
+                    "window": {"size": [80, 56]},
+                    "folds": 2,
+                    "flip_averaging": False,
+                }
+            }
+        },
         "network.yaml": {"encoders": _SMALL_CNN, **_MEMBERS},
     },
     "luna16": {"imaging.yaml": {"segmentation": _NODULES}, "network.yaml": _MEMBERS},

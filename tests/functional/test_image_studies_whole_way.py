@@ -87,10 +87,16 @@ def test_an_ultrasound_has_a_risk(tmp_path: Path) -> None:
     way("busi", write_busi, 24, tmp_path)
 
 
-def test_all_views_of_a_breast_are_read(tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_all_views_of_a_breast_are_read_and_searched(tmp_path: Path) -> None:
     made = way("cbis_ddsm", write_cbis_ddsm, 20, tmp_path)
     used = made.rows("SELECT DISTINCT status, n FROM input_receipts WHERE modality = 'image'")
     assert used == [("used", 2)], "CC and MLO"
+    views = dict(
+        made.rows("SELECT image_id, count(*) FROM findings WHERE label IN ('mass', 'calcification') GROUP BY 1")
+    )
+    assert len(views) >= 20, "something is found in half of the 40 pictures or more"
 
 
 Place = tuple[NDArray[np.float64], float, float]
