@@ -4,8 +4,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from riskpred.config.imaging import Channels, Recipe, Step, Volume, default_steps
+from riskpred.config.imaging import Channels, Recipe, Volume, default_steps
 from riskpred.config.model import Strict
+from riskpred.config.steps import Step
 
 Family = Literal["brightness", "cooccurrence", "patterns", "edges", "waves", "layout", "mass"]
 
