@@ -105,7 +105,9 @@ def taught(model: RiskModel, pixels: Array, strength: NDArray[np.float64]) -> No
         seen = torch.cat([encoder.features(torch.from_numpy(one[None])) for one in pixels]).double()  # type: ignore[operator]
         middle, spread = seen.mean(dim=0), seen.std(dim=0).mean()
         gram = (seen - middle) @ (seen - middle).T / spread**2
-        weight = (seen - middle).T @ torch.linalg.solve(gram + RIDGE * gram.diagonal().mean() * torch.eye(len(gram)), wanted)
+        weight = (seen - middle).T @ torch.linalg.solve(
+            gram + RIDGE * gram.diagonal().mean() * torch.eye(len(gram)), wanted
+        )
         weight *= SPREAD / ((seen - middle) @ weight).std()
         head = encoder.to_coefficients
         head.weight.zero_()  # type: ignore[operator,union-attr]
