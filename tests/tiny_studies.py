@@ -14,11 +14,12 @@ _SMALL_UNET = {"widths": [8, 16, 32]}
 _QUICK = {"epochs": 2, "patience": 2, "batch_size": 8}
 _SMALL_CNN = {"image": {"channels": [8, 16]}}
 _MEMBERS = {"members": 2, "training": _QUICK}
+_FAST = {"learning_rate": 0.004, "average": 0.9}
 _NODULES: dict[str, Any] = {
     "nodules": {
         "steps": [{"step": "reorient"}, {"step": "crop_lung", "margin_mm": 5}, {"step": "window", "preset": "lung"}],
         "network": _SMALL_UNET,
-        "training": {"steps": 160, "batch_size": 4, "patch": [16, 32, 32], "learning_rate": 0.004, "average": 0.9},
+        "training": {"steps": 160, "batch_size": 4, "patch": [16, 32, 32], **_FAST},
         "folds": 2,
         "flip_averaging": False,
     }
@@ -26,7 +27,7 @@ _NODULES: dict[str, Any] = {
 _TUMOUR: dict[str, Any] = {
     "tumour": {
         "network": _SMALL_UNET,
-        "training": {"steps": 120, "batch_size": 2, "patch": [32, 32, 32], "learning_rate": 0.004, "average": 0.9},
+        "training": {"steps": 120, "batch_size": 2, "patch": [32, 32, 32], **_FAST},
         "folds": 2,
         "flip_averaging": False,
     }
@@ -55,9 +56,15 @@ TINY: dict[str, Overrides] = {
         "imaging.yaml": {
             "segmentation": {
                 "fractures": {
-                    "size": 64,
+                    "size": 96,
                     "network": _SMALL_UNET,
-                    "training": {"steps": 20, "batch_size": 4, "patch": [64, 64]},
+                    "training": {
+                        "steps": 60,
+                        "batch_size": 4,
+                        "patch": [64, 64],
+                        **_FAST,
+                    },
+                    "window": {"size": [96, 96]},
                     "flip_averaging": False,
                 }
             }

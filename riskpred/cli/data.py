@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def studies(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List the packaged studies, what each needs and where its owner gives the data.
+    """List the packaged studies, what each needs, where its owner gives the data, and the command that takes it in.
 
     Example: riskpred studies
     """
@@ -29,6 +29,7 @@ def studies(
         typer.echo(f"  needs    {about.needs}\n  source   {about.source}\n  licence  {about.licence}")
         for caution in about.cautions:
             typer.echo(f"  caution  {caution}")
+        typer.echo(f"  run      riskpred ingest {name} --from SOURCE --into {name}.duckdb")
         typer.echo("")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from riskpred.cli import main
+from tests.phantoms.bones import bone
 from tests.phantoms.brains import write_brats, write_brats_survival
 from tests.phantoms.breasts import write_cbis_ddsm
 from tests.phantoms.fractures import write_fracatlas
@@ -72,3 +73,18 @@ def test_calcium_is_scored_from_its_outlines_and_absent_is_none(tmp_path: Path) 
     assert number == sum(bool(heart.specks) for heart in hearts.values())
     assert least > 0
     assert spheres >= sum(len(heart.specks) for heart in hearts.values())
+
+
+def test_an_outlined_crack_is_a_dark_line_in_a_bone() -> None:
+    rng, side, steps = np.random.default_rng(4), 192, (-7, 0, 7)
+    seen = []
+    for _ in range(40):
+        made = bone(True, rng)
+        along = np.gradient(made.crack, axis=0)
+        along /= np.linalg.norm(along, axis=1, keepdims=True)
+        for step in steps:
+            at = np.clip((made.crack + step * along[:, ::-1] * (1, -1))[3:-3].round().astype(int), 0, side - 1)
+            seen.append(float(made.pixels[at[:, 0], at[:, 1]].mean()))
+    before, crack, after = np.array(seen).reshape(-1, len(steps)).mean(axis=0)
+    assert crack < 0.85 * min(before, after)
+    assert min(before, after) > 90, "bone on both sides of it"

@@ -196,6 +196,7 @@ def test_calcium_is_found_and_graded(tmp_path: Path) -> None:
 def test_a_crack_is_outlined_in_pixels(tmp_path: Path) -> None:
     made = way("fracatlas", write_fracatlas, 30, tmp_path)
     found = made.rows("SELECT row, col, area_px, confidence, x_mm, longest_diameter_mm FROM findings")
+    assert found
     for row, col, area, confidence, x_mm, diameter in found:
         assert 0 <= row < 192
         assert 0 <= col < 192
