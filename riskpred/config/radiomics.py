@@ -4,8 +4,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from riskpred.config.imaging import Channels, Recipe, Step, Volume, default_steps
+from riskpred.config.imaging import Channels, Recipe, Volume, default_steps
 from riskpred.config.model import Strict
+from riskpred.config.steps import Step
 
 Family = Literal["brightness", "cooccurrence", "patterns", "edges", "waves", "layout", "mass"]
 
@@ -18,11 +19,11 @@ RADIOMICS: Final[dict[Family, tuple[str, ...]]] = {
     "patterns": tuple(
         name for radius in (1, 3) for name in (*(f"{n}_of_8_at_{radius}" for n in range(9)), f"mixed_at_{radius}")
     ),
-    "edges": ("mean", "sd", "p95", "vertical", "falling", "horizontal", "rising", "entropy"),
+    "edges": ("mean", "sd", "p95", "upright", "rising", "level", "falling", "entropy"),
     "waves": tuple(
         f"{one}_{length}_{turn}"
         for length in ("long", "middle", "short")
-        for turn in ("upright", "falling", "level", "rising")
+        for turn in ("upright", "rising", "level", "falling")
         for one in ("mean", "sd")
     ),
     "layout": tuple(f"row_{r}_column_{c}" for r in range(1, 6) for c in range(1, 6)),

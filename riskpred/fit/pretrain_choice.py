@@ -78,7 +78,7 @@ def choose_start(
             for arm, states in enumerate((start, {})):
                 arms[arm, judged] = _out_of_fold(config, plan, layout, data, fold == f, states, seed * 31 + f + 1)
                 progress.step("compare with and without (fits)", 2 * f + arm + 1, 2 * how.folds)
-        card = _card(how, *arms, data.together, pictures)
+        card = _card(how, arms[0], arms[1], data.together, pictures)
         if not (card["taken"] or make):
             return Start(card=card)
         again = _Counted(progress, len(pictures) * how.epochs, f"{_STAGE}, everyone's pictures")

@@ -103,7 +103,7 @@ def _patterns(picture: NDArray[np.float64]) -> Iterator[tuple[str, float]]:
 
 
 def _edges(picture: NDArray[np.float64]) -> Iterator[tuple[str, float]]:
-    """Strength of gradients, and how it is shared among directions."""
+    """Strength of gradients, and how it is shared among the directions of the edges (rising: to the upper right)."""
     down, right = (ndimage.sobel(picture, axis) / 8 for axis in (0, 1))
     strength = np.hypot(down, right)
     yield "mean", strength.mean()
@@ -114,7 +114,7 @@ def _edges(picture: NDArray[np.float64]) -> Iterator[tuple[str, float]]:
         turn = (np.arctan2(down, right) % np.pi) / np.pi * _DIRECTIONS
         which = np.floor(turn + 0.5).astype(np.int64) % _DIRECTIONS
         share = np.bincount(which.ravel(), strength.ravel(), _DIRECTIONS) / total
-        yield from zip(("vertical", "falling", "horizontal", "rising"), share, strict=True)
+        yield from zip(("upright", "rising", "level", "falling"), share, strict=True)
         yield "entropy", _entropy(share)
 
 
@@ -126,7 +126,7 @@ def _waves(picture: NDArray[np.float64]) -> Iterator[tuple[str, float]]:
     from skimage.filters import gabor_kernel
 
     for length, frequency in _FREQUENCIES:
-        for i, turn in enumerate(("upright", "falling", "level", "rising")):
+        for i, turn in enumerate(("upright", "rising", "level", "falling")):
             kernel = gabor_kernel(frequency, i * np.pi / _DIRECTIONS).real
             mirrored = np.pad(picture, [(side // 2, side // 2) for side in kernel.shape], mode="symmetric")
             answer = np.abs(fftconvolve(mirrored, kernel, mode="valid"))

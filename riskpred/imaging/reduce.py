@@ -70,7 +70,7 @@ def block_mean(array: NDArray[np.generic], factor: int) -> NDArray[np.float32]:
     """
     if factor == 1:
         return np.asarray(array, dtype=np.float32)
-    return _row_means(_row_means(array, factor).T, factor).T
+    return _column_means(_row_means(array, factor), factor)
 
 
 def jpeg2000(dataset: Dataset, frames: int, at_least: int | None) -> Reduced | None:
@@ -108,10 +108,11 @@ def jpeg2000(dataset: Dataset, frames: int, at_least: int | None) -> Reduced | N
 def _centred(array: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
     """A halved JPEG 2000 lies where every `factor`-th pixel lay; moved to the middle of the pixels it stands for."""
     share = np.float32((factor - 1) / (2 * factor))
-    for axis in (0, 1):
-        ahead = np.concatenate([np.delete(array, 0, axis), np.take(array, [-1], axis)], axis)
-        array = array + share * (ahead - array)
-    return array
+    down = array.copy()
+    down[:-1] += share * (array[1:] - array[:-1])
+    across = down.copy()
+    across[:, :-1] += share * (down[:, 1:] - down[:, :-1])
+    return across
 
 
 def _halvings(codestream: bytes) -> int:
@@ -127,9 +128,34 @@ def _row_means(array: NDArray[np.generic], factor: int) -> NDArray[np.float32]:
     result = np.zeros((blocks + (left > 0), columns), dtype=np.float32)
     # Row by row of all blocks at once: numpy's own reduction over a middle axis takes over twice as long.
     parts = array[: blocks * factor].reshape(blocks, factor, columns)
+    total = np.zeros((blocks, columns), dtype=array.dtype if _sums_fit(array, factor) else np.float32)
     for row in range(factor):
-        result[:blocks] += parts[:, row]
+        total += parts[:, row]
+    result[:blocks] = total
     result[:blocks] /= factor
     if left:
         result[blocks] = array[blocks * factor :].mean(axis=0, dtype=np.float32)
+    return result
+
+
+def _sums_fit(array: NDArray[np.generic], factor: int) -> bool:
+    """Whether sums of `factor` values stay within the array's own whole numbers: exact, and several times as fast."""
+    if array.dtype.kind not in "iu" or array.dtype.itemsize > 2 or not array.size:
+        return False
+    limits = np.iinfo(str(array.dtype))
+    low, high = int(array.min()) * factor, int(array.max()) * factor
+    return bool(limits.min <= low and high <= limits.max)
+
+
+def _column_means(array: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """The same of columns. Shape: (rows, columns) -> (rows, blocks)."""
+    rows, columns = array.shape
+    blocks, left = divmod(columns, factor)
+    result = np.zeros((rows, blocks + (left > 0)), dtype=np.float32)
+    parts = array[:, : blocks * factor].reshape(rows, blocks, factor)
+    for column in range(factor):
+        result[:, :blocks] += parts[:, :, column]
+    result[:, :blocks] /= factor
+    if left:
+        result[:, blocks] = array[:, blocks * factor :].mean(axis=1, dtype=np.float32)
     return result

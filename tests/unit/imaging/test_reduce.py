@@ -100,8 +100,19 @@ def test_a_thin_picture(tmp_path):
     np.testing.assert_allclose(one.pixels, other.pixels, atol=0.02)
 
 
-def test_block_mean_against_plain_means():
-    array = np.random.default_rng(0).integers(0, 65535, (11, 7)).astype(np.uint16)
+@pytest.mark.parametrize(
+    ("kind", "low", "high"),
+    [
+        (np.uint16, 0, 65535),
+        (np.uint16, 0, 4095),
+        (np.int16, -32768, 32767),
+        (np.int16, -2000, 2000),
+        (np.uint8, 0, 60),
+    ],
+)
+def test_block_mean_against_plain_means(kind, low, high):
+    """Whether sums of 4 fit into the file's own numbers, or do not."""
+    array = np.random.default_rng(0).integers(low, high, (11, 7), endpoint=True).astype(kind)
     got = block_mean(array, 4)
     assert got.shape == (3, 2)
     for row in range(3):
