@@ -11,6 +11,12 @@ import torch
 from safetensors.torch import load_file
 
 from riskpred.cli import main
+from riskpred.config.network import ImageEncoder
+from riskpred.fit.data import Rows
+from riskpred.fit.pictures import Pictures
+from riskpred.fit.pretrain_choice import Start
+from riskpred.fit.run import fit
+from riskpred.model.backbones import backbone
 from riskpred.model.bundle import load_bundle
 
 
@@ -103,3 +109,34 @@ def test_what_cannot_be_is_refused_before_any_work(
     assert "no folder for it" in capsys.readouterr().err
     assert main(["fit", "--recalibrate", "old", "w.duckdb", "--into", "new", "--pretrain"]) == 2
     assert "trains no network" in capsys.readouterr().err
+
+
+def test_every_member_starts_from_what_is_taken_and_a_tested_fold_shows_no_picture(
+    study: Path, warehouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = study / "network.yaml"
+    still = network.read_text().replace("ridge_grid", "learning_rate: 0.0, ridge_grid")
+    network.write_text(still + "pretrain: {epochs: 1}\ncross_validation: {folds: 2, repeats: 1}\n")
+    torch.manual_seed(3)
+    state = backbone(ImageEncoder(channels=(4, 4)), 1, 2).state_dict()
+    shown: list[tuple[set[int], set[int]]] = []
+
+    def chosen(
+        _: object, plan: object, layout: object, rows: Rows, pictures: dict[str, Pictures], *more: object
+    ) -> Start:
+        some = pictures["image"]
+        shown.append((set(rows.together.tolist()), set(some.together[some.index].tolist())))
+        return Start({"image": state}, {"image": state}, {"said": "Said.", "taken": True})
+
+    monkeypatch.setattr("riskpred.fit.run.choose_start", chosen)
+    model = fit(str(study), warehouse, tmp_path / "b").model
+    for r in range(model.members):
+        own = model.member(r).encoders["image"].get_submodule("backbone").state_dict()
+        assert all(torch.equal(own[name], state[name]) for name in state), "nothing was learned on top"
+    (everyone, pictured), *folds = shown
+    assert len(folds) == 2
+    assert pictured - everyone, "somebody without a row is learned from"
+    for inner, mine in folds:
+        assert mine
+        assert not mine & (everyone - inner), "whom the fold tests"
+        assert mine >= pictured - everyone
