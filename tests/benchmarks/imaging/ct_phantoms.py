@@ -41,7 +41,7 @@ STAGE = {
         "learning_rate": 4e-3,
         "with_lesion": 0.5,
         "average": 0.99,
-        "augmentation": {"flips": ["rows", "columns"], "brightness": 0.03, "contrast": 0.05, "noise": 0.01},
+        "augmentation": {"flips": ["slices", "rows", "columns"], "brightness": 0.03, "contrast": 0.05, "noise": 0.01},
     },
     "window": {"size": [64, 112, 144]},
     "lesions": {"threshold": 0.5},
@@ -134,7 +134,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument(
         "--model", type=Path, help="folder: the trained segmenter is kept there, and read if it is there"
     )
-    parser.add_argument("--train", type=int, default=48, help="scans")
+    parser.add_argument("--train", type=int, default=200, help="scans")
     parser.add_argument("--test", type=int, default=60, help="scans")
     parser.add_argument("--first", type=int, default=10_000, help="number of the first test scan; choices use 20000")
     given = parser.parse_args(words)
