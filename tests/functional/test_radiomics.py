@@ -1,4 +1,4 @@
-"""From pictures that nobody marked to a reason on the page: fit, score, score again, report, forget; known discs."""
+"""From pictures that nobody marked to a reason on the page: fit, score, score again, report; known discs."""
 
 from pathlib import Path
 
@@ -21,7 +21,11 @@ from tests.circles import SIDE, SUBJECTS, Hospital, circles
 MOMENT = parse_time("2025-01-10")
 IMAGING = """
 radiomics:
-  plain: {image_types: [DX], size: 48, steps: [{step: window, centre: 127.5, width: 255}], families: [brightness, layout]}
+  plain:
+    image_types: [DX]
+    size: 48
+    steps: [{step: window, centre: 127.5, width: 255}]
+    families: [brightness, layout]
 """
 FEATURES = """
 modalities:
