@@ -1,4 +1,4 @@
-"""From pictures that nobody marked to a reason on the page: fit, score, score again, report, forget; known discs."""
+"""From pictures that nobody marked to a reason on the page: fit, score, score again, report; known discs."""
 
 from pathlib import Path
 
