@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def studies(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List the packaged studies, what each needs and where its owner gives the data.
+    """List the packaged studies, what each needs, where its owner gives the data, and the command that takes it in.
 
     Example: riskpred studies
     """
@@ -29,6 +29,7 @@ def studies(
         typer.echo(f"  needs    {about.needs}\n  source   {about.source}\n  licence  {about.licence}")
         for caution in about.cautions:
             typer.echo(f"  caution  {caution}")
+        typer.echo(f"  run      riskpred ingest {name} --from SOURCE --into {name}.duckdb")
         typer.echo("")
 
 
@@ -165,7 +166,8 @@ def _check_images(
 
 
 def _ingest_table(summary: "IngestSummary") -> str:
-    header = ("source", "rows", "facts", "events", "images", "rejects", "missing", "repeats", "ignored")
+    marked = ("annotations",) if any(count.annotations for count in summary.sources) else ()
+    header = ("source", "rows", "facts", "events", "images", *marked, "rejects", "missing", "repeats", "ignored")
     rows = [[getattr(count, name) for name in header] for count in summary.sources]
     if len(rows) > 1:
         rows.append(["all", *(sum(column) for column in list(zip(*rows, strict=True))[1:])])
@@ -217,6 +219,7 @@ def _check_text(found: dict[str, Any]) -> str:
         for item in found["codes"]
     ]
     lines += _aligned(("code", "events", "subjects", "share", "unit", "first", "last"), rows)
+    lines += _image_lines(found["image_types"])
     lines += ["", "What is wrong:"]
     lines += [f"  {count:,} {MEANINGS[name]}" for name, count in found["problems"].items()] or ["  nothing found"]
     if found["rejects"]:
@@ -224,6 +227,53 @@ def _check_text(found: dict[str, Any]) -> str:
         lines += ["", "Refused by the ingest:"]
         lines += _aligned(keys, [[item[key] for key in keys] for item in found["rejects"][:20]])
     return "\n".join(lines)
+
+
+def _image_lines(types: list[dict[str, Any]]) -> list[str]:
+    """A table of what image files say of themselves; nothing where there are no images."""
+    if not types:
+        return []
+
+    def counted(parts: dict[str, int]) -> str:
+        said = [f"{name} {count:,}" for name, count in list(parts.items())[:4] if name != "not said"]
+        return ", ".join(said) + (", ..." if len(parts) > 4 else "") or "not said"
+
+    def between(ends: list[float | None]) -> str:
+        low, high = ends
+        if low is None or high is None:
+            return "not said"
+        return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+    rows = [
+        [
+            item["image_type"],
+            item["images"],
+            item["subjects"],
+            counted(item["body_parts"]),
+            counted(item["views"]),
+            between(item["frames"]),
+            between(item["spacing_mm"]),
+            between(item["slice_spacing_mm"]),
+            item["annotated"] if item["annotated"] is not None else "no table",
+            (item["first"] or "static")[:10],
+            (item["last"] or "static")[:10],
+        ]
+        for item in types
+    ]
+    header = (
+        "images",
+        "files",
+        "subjects",
+        "body part",
+        "view",
+        "frames",
+        "mm a pixel",
+        "mm a slice",
+        "annotated",
+        "first",
+        "last",
+    )
+    return ["", *_aligned(header, rows)]
 
 
 def _missed_text(missed: dict[str, Any]) -> str:

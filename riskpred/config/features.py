@@ -4,8 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from riskpred.config.imaging import Channels, Recipe, Step, Volume
+from riskpred.config.imaging import Channels, Recipe, Volume
 from riskpred.config.model import Strict
+from riskpred.config.steps import Step
 
 Aggregate = Literal[
     "last", "age_days", "count", "mean", "slope", "min", "max", "ever", "first_age_days", "span_days", "change"

@@ -1,13 +1,19 @@
-"""Codes under which what a study's segmentation finds in an image becomes events: FINDING//<label>//<measure>.
+"""Codes under which what a study's imaging.yaml makes of an image becomes events: FINDING//<label>//<measure> of a
+segmentation, IMAGE//<stage>//<family>_<measure> of radiomics.
 
 They are made from the images of a warehouse and stand in no source; features.yaml reads them as any other code.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
+
+from riskpred.config.radiomics import RadiomicsStage
 
 FINDING: Final = "FINDING"
 _PREFIX: Final = f"{FINDING}//"
+
+IMAGE: Final = "IMAGE"
+_MEASURED: Final = f"{IMAGE}//"
 
 MEASURES: Final[dict[str, str | None]] = {
     "count": "lesions",
@@ -33,11 +39,21 @@ def finding_codes(labels: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({finding_code(label, measure) for label in labels for measure in MEASURES}))
 
 
+def radiomics_code(stage: str, measure: str) -> str:
+    """Example: radiomics_code("breast", "mass_solidity") == "IMAGE//breast//mass_solidity"."""
+    return f"{_MEASURED}{stage}//{measure}"
+
+
+def radiomics_codes(stages: Mapping[str, RadiomicsStage]) -> tuple[str, ...]:
+    """Every code of these stages, sorted."""
+    return tuple(sorted(radiomics_code(name, one) for name, stage in stages.items() for one in stage.measures))
+
+
 def is_finding(code: str) -> bool:
     """Whether a code, or a prefix that ends in *, is one that is made from images."""
-    return code.startswith(_PREFIX)
+    return code.startswith((_PREFIX, _MEASURED))
 
 
 def finding_unit(code: str) -> str | None:
-    """The unit of a code that `is_finding`."""
-    return MEASURES.get(code.rpartition("//")[2])
+    """The unit of a code that `is_finding`; what radiomics measure has none."""
+    return MEASURES.get(code.rpartition("//")[2]) if code.startswith(_PREFIX) else None

@@ -166,10 +166,18 @@ class BoxColumns(Strict):
 
 
 class PolygonColumns(Strict):
-    """A polygon: a column with [[row, col], ...] as JSON, and one with its slice."""
+    """A polygon: a column with [[row, col], ...] as JSON, and one with its slice, or with the z of the slice's first
+    voxel in the patient (LPS, mm)."""
 
     points: str
     slice: str | None = None
+    z_mm: str | None = None
+
+    @model_validator(mode="after")
+    def _one_slice(self) -> "PolygonColumns":
+        if self.slice is not None and self.z_mm is not None:
+            raise ValueError("give at most one of slice, z_mm")
+        return self
 
 
 class AnnotationMapping(Strict):

@@ -1,11 +1,14 @@
 """imaging.yaml: segmentation stages, each a network that marks lesions of given names in images of given types."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from riskpred.config.imaging import Channels, Recipe, Step, Volume, default_steps
+from riskpred.config.imaging import Channels, Recipe, Volume, default_steps
 from riskpred.config.model import Strict
+from riskpred.config.radiomics import RadiomicsStage
+from riskpred.config.steps import Step
 
 
 class UNetSettings(Strict):
@@ -126,6 +129,18 @@ class SegmentationStage(Strict):
 
 
 class ImagingConfig(Strict):
-    """The whole of imaging.yaml."""
+    """The whole of imaging.yaml: stages that look at images, by name; a name stands once over both kinds."""
 
     segmentation: dict[str, SegmentationStage] = {}
+    radiomics: dict[str, RadiomicsStage] = {}
+
+    @model_validator(mode="after")
+    def _names_once(self) -> "ImagingConfig":
+        if both := sorted(set(self.segmentation) & set(self.radiomics)):
+            raise ValueError(f"stages of segmentation and of radiomics with one name: {', '.join(both)}")
+        return self
+
+    @property
+    def stages(self) -> Mapping[str, SegmentationStage | RadiomicsStage]:
+        """All of them, those that mark lesions first."""
+        return {**self.segmentation, **self.radiomics}

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from riskpred.config.features import FeaturesConfig
 from riskpred.config.files import shipped
-from riskpred.config.findings import finding_codes, is_finding
+from riskpred.config.findings import finding_codes, is_finding, radiomics_codes
 from riskpred.config.guideline import GuidelineConfig
 from riskpred.config.ingest import IngestConfig
 from riskpred.config.model import Strict, load
@@ -152,8 +152,8 @@ def code_matches(code: str, patterns: tuple[str, ...]) -> bool:
 
 
 def _refuse_findings_that_nothing_makes(config: ModelConfig, folder: Path) -> None:
-    """A feature FINDING//... that no stage of imaging.yaml makes would be missing for everyone, without a word."""
-    stages = config.imaging.segmentation
+    """A feature FINDING//... or IMAGE//... that no stage makes would be missing for everyone, without a word."""
+    stages = config.imaging.stages
     if not stages:
         return  # such codes may be events that somebody recorded
     both = sorted(set(stages) & set(config.features.modalities))
@@ -163,7 +163,10 @@ def _refuse_findings_that_nothing_makes(config: ModelConfig, folder: Path) -> No
             wanted="letters, digits and _, and no name of a modality of features.yaml",
             do="rename the stages",
         )
-    made = finding_codes(label for stage in stages.values() for label in stage.names)
+    made = (
+        *finding_codes(label for stage in config.imaging.segmentation.values() for label in stage.names),
+        *radiomics_codes(config.imaging.radiomics),
+    )
     for name, spec in config.features.modalities.items():
         if spec.kind == "image":
             continue
@@ -181,7 +184,7 @@ def _refuse_findings_that_nothing_makes(config: ModelConfig, folder: Path) -> No
                     f"{folder / 'features.yaml'}: modalities.{name}: findings that cannot be read so: "
                     f"{', '.join(unmade or mixed or mine)}.",
                     wanted=f"codes among {', '.join(made)}; each by itself, neither a category nor required",
-                    do="correct the codes, or the labels of imaging.yaml",
+                    do="correct the codes, or the labels and stages of imaging.yaml",
                 )
 
 

@@ -34,7 +34,9 @@ def finding_evidence(images: Sequence[LookedAt], source: FindingSource, image_ro
     rows: list[dict[str, Any]] = []
     first = {id(one): number for one, number in zip(images, numbered(images), strict=True)}
     for (_, name), group in groupby(images, key=lambda one: (one.image.subject_id, one.stage)):
-        mine, stage = list(group), source.stages[name]
+        mine, stage = list(group), source.config.segmentation.get(name)
+        if stage is None:
+            continue  # radiomics mark nothing that could be drawn: their values are features, which have reasons
         drawn = _to_draw(mine)
         rows += [
             _row(one, stage, first[id(one)], one in drawn, image_root)

@@ -1,7 +1,8 @@
-"""What a segmentation finds in images becomes events of the chunk, so that features read it as any other code.
+"""What a study's stages see in images becomes events of the chunk, so that features read it as any other code.
 
-An event FINDING//<label>//<measure> stands at its image's time; it is visible when its image is. What was looked at and
-shows nothing has count 0; what was not looked at, or could not be read, has no event and so is missing.
+An event FINDING//<label>//<measure>, or IMAGE//<stage>//<measure> of radiomics, stands at its image's time; it is
+visible when its image is. What was looked at and shows nothing has count 0; what was not looked at, or could not be
+read, has no event and so is missing.
 """
 
 from abc import ABC, abstractmethod
@@ -13,7 +14,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from riskpred.config.findings import MEASURES, finding_code, finding_codes, finding_unit, is_finding
+from riskpred.config.findings import (
+    MEASURES,
+    finding_code,
+    finding_codes,
+    finding_unit,
+    is_finding,
+    radiomics_code,
+    radiomics_codes,
+)
+from riskpred.config.radiomics import RadiomicsStage
 from riskpred.config.segmentation import ImagingConfig, SegmentationStage
 from riskpred.errors import InputError
 from riskpred.features.batch import InputReject
@@ -27,7 +37,7 @@ _UNBOUNDED: Final = -1
 
 
 class FindingSource(ABC):
-    """Looks at images with a study's segmentation stages, or knows what was found in them.
+    """Looks at images with a study's stages, or knows what was found in them.
 
     Args: config: the study's imaging.yaml.
     """
@@ -36,8 +46,8 @@ class FindingSource(ABC):
         self.config = config
 
     @property
-    def stages(self) -> Mapping[str, SegmentationStage]:
-        return self.config.segmentation
+    def stages(self) -> Mapping[str, SegmentationStage | RadiomicsStage]:
+        return self.config.stages
 
     def open(self, chunk: SubjectChunk) -> None:
         """Called before the images of a chunk are asked for."""
@@ -80,7 +90,12 @@ def numbered(images: Sequence[LookedAt]) -> list[int]:
 
 def labels_of(config: ImagingConfig) -> tuple[str, ...]:
     """Labels of all stages, sorted, each once."""
-    return tuple(sorted({label for stage in config.segmentation.values() for label in stage.labels.values()}))
+    return tuple(sorted({label for stage in config.stages.values() for label in stage.labels.values()}))
+
+
+def codes_made(config: ImagingConfig) -> tuple[str, ...]:
+    """Every code under which imaging.yaml makes events of images, sorted."""
+    return tuple(sorted((*finding_codes(labels_of(config)), *radiomics_codes(config.radiomics))))
 
 
 def reads_findings(plan: FeaturePlan) -> bool:
@@ -110,7 +125,7 @@ def with_findings(
     rejects: list[InputReject] = []
     owner = {int(one): s for s, one in enumerate(chunk.subject_id.tolist())}
     for name, stage in source.stages.items():
-        wanted = _counting(chunk, subject, prediction_time, stage, _window_us(plan, stage))
+        wanted = _counting(chunk, subject, prediction_time, stage, _window_us(plan, name, stage))
         for row, result in zip(wanted, source.looked(name, wanted, image_root), strict=True):
             if isinstance(result, ImageProblem):
                 reject = InputReject("images", row.image_id, row.subject_id, result.reason, "path", result.wanted)
@@ -123,7 +138,12 @@ def with_findings(
         for label in dict.fromkeys(source.stages[one.stage].labels.values())
         for measure, value in measures(one.looked, label).items()
     ]
-    codes = finding_codes(labels_of(source.config))
+    events += [
+        (owner[one.image.subject_id], one.image.time, radiomics_code(one.stage, measure), value)
+        for one in images
+        for measure, value in one.looked.values
+    ]
+    codes = codes_made(source.config)
     order = {name: place for place, name in enumerate(source.stages)}
     images.sort(key=lambda one: (one.image.subject_id, order[one.stage], one.image.time, one.image.image_id))
     return Found(_extended(chunk, codes, events), tuple(images), tuple(dict.fromkeys(rejects)))
@@ -173,7 +193,7 @@ def next_image(
     chunk: SubjectChunk, subject: NDArray[np.int64], prediction_time: NDArray[np.int64], config: ImagingConfig
 ) -> NDArray[np.int64]:
     """When the next image of a stage's types becomes visible to each row; STATIC = never. Shape: (B,) -> (B,)."""
-    types = {kind for stage in config.segmentation.values() for kind in stage.image_types}
+    types = {kind for stage in config.stages.values() for kind in stage.image_types}
     next_one = np.full(len(subject), STATIC, np.int64)
     for r, (s, now) in enumerate(zip(subject.tolist(), prediction_time.tolist(), strict=True)):
         later = [row.time for row in chunk.images[s] if row.image_type in types and row.time > now]
@@ -192,9 +212,11 @@ def _codes_read(plan: FeaturePlan) -> list[str]:
     return found
 
 
-def _window_us(plan: FeaturePlan, stage: SegmentationStage) -> int:
+def _window_us(plan: FeaturePlan, name: str, stage: SegmentationStage | RadiomicsStage) -> int:
     """Microseconds of the longest window in which anything reads a stage's images; _UNBOUNDED = the whole past."""
-    codes = finding_codes(stage.labels.values())
+    codes = (
+        radiomics_codes({name: stage}) if isinstance(stage, RadiomicsStage) else finding_codes(stage.labels.values())
+    )
     windows: list[int | None] = []
     for part in plan.modalities.values():
         if isinstance(part, TabularPlan):
@@ -212,7 +234,7 @@ def _counting(
     chunk: SubjectChunk,
     subject: NDArray[np.int64],
     prediction_time: NDArray[np.int64],
-    stage: SegmentationStage,
+    stage: SegmentationStage | RadiomicsStage,
     window_us: int,
 ) -> list[ImageRow]:
     """Images that count for any of the rows, by subject and time."""

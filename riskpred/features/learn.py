@@ -93,9 +93,7 @@ def image_plan(modality: ImageModality) -> ImagePlan:
         modality.size,
         modality.most_images,
         modality.channels,
-        tuple(
-            (one, steps) for one in modality.image_types if (steps := default_steps(one) if given is None else given)
-        ),
+        tuple((one, some) for one, some in steps if some),
         modality.volume,
         modality.slices,
     )

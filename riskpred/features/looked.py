@@ -1,4 +1,5 @@
-"""What a segmentation found in one image, small enough to keep: measures of each lesion, and its outline on one slice.
+"""What a stage found in one image, small enough to keep: measures of each lesion and its outline on one slice, or
+values of the whole image.
 
 It is plain numbers and texts, so that a cache gives back exactly what was found.
 """
@@ -54,12 +55,14 @@ class Looked:
 
     has_mm, has_volume: whether its spacing is known within slices; whether it is a volume of known spacing.
     drawn: which prepared slice its outlines are of, that of the largest lesion; the middle one where there is none.
+    values: (measure, value) of radiomics, which find no lesions.
     """
 
     lesions: tuple[FoundLesion, ...]
     has_mm: bool
     has_volume: bool
     drawn: int
+    values: tuple[tuple[str, float], ...] = ()
 
     def to_json(self) -> str:
         """`from_json` gives the same back."""
@@ -73,7 +76,8 @@ class Looked:
             FoundLesion(**{**one, "lines": tuple(tuple((r, c) for r, c in line) for line in one["lines"])})
             for one in data["lesions"]
         ]
-        return cls(tuple(lesions), data["has_mm"], data["has_volume"], data["drawn"])
+        values = tuple((name, value) for name, value in data.get("values", ()))  # entries of an older release: none
+        return cls(tuple(lesions), data["has_mm"], data["has_volume"], data["drawn"], values)
 
 
 def kept(found: list[Lesion], prepared: Prepared) -> Looked:

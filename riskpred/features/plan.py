@@ -7,7 +7,8 @@ bundle as JSON.
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from riskpred.config.imaging import Channels, Recipe, Step, Volume, steps_from_json, steps_to_json
+from riskpred.config.imaging import Channels, Recipe, Volume
+from riskpred.config.steps import Step, steps_from_json, steps_to_json
 from riskpred.errors import BundleError
 
 VALUE_AGGREGATES = frozenset({"last", "mean", "slope", "min", "max", "change"})

@@ -1,5 +1,7 @@
 """Digests of what each modality's encoder read of each row (input_receipts.input_hash)."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,7 +45,7 @@ def _of_pictures(
 ) -> NDArray[np.bytes_]:
     """One picture is told by its pixels; several by those and how long before prediction_time each was taken."""
     if given.encoded is None:
-        flat = given.pixels.reshape(len(given.pixels), -1)
+        flat = given.pixels.reshape(len(given.pixels), math.prod(given.pixels.shape[1:]))
         each, none = np.ones(len(flat), dtype=np.bool_), np.zeros(0, dtype=np.int64)
         pictures = _texts(np.arange(len(flat) + 1, dtype=np.int64), none, none, flat, each)
     else:

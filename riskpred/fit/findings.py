@@ -25,6 +25,7 @@ from riskpred.fit.segmentation import Example, fit_segmentation
 from riskpred.imaging.decode import decode_one
 from riskpred.imaging.lesions import lesions
 from riskpred.imaging.paths import ImageProblem
+from riskpred.imaging.radiomics import Radiomics
 from riskpred.imaging.segment import Segmenter
 from riskpred.progress import Progress
 from riskpred.records.annotations import annotations
@@ -36,6 +37,8 @@ _UNMARKED, _EMPTY, _LESION = range(3)
 
 class CrossFitted(FindingSource):
     """Findings of training subjects, each by the network that its fold did not train; remembered.
+
+    Radiomics learn from nobody: the same for everyone.
 
     Args: folds: stage -> subject_id -> fold.   models: stage -> segmenter of each fold.
     """
@@ -61,10 +64,11 @@ class CrossFitted(FindingSource):
     def _one(self, stage: str, row: ImageRow, image_root: Path) -> Looked | ImageProblem:
         key = stage, image_root, row
         if key not in self._known:
-            segmenter = self.of(stage, row.subject_id)
-            result = decode_one(wanted(segmenter.stage, row, image_root)).result
+            measured = self.config.radiomics.get(stage)
+            looker = self.of(stage, row.subject_id) if measured is None else Radiomics(measured)
+            result = decode_one(wanted(looker.stage, row, image_root)).result
             assert result is not None, "no file's bytes were called known"
-            found = result if isinstance(result, ImageProblem) else look(segmenter, result, row, image_root)
+            found = result if isinstance(result, ImageProblem) else look(looker, result, row, image_root)
             self._known[key] = found
         return self._known[key]
 
@@ -81,12 +85,14 @@ class FittedStages:
 def fit_stages(
     config: ImagingConfig, warehouse: Warehouse, subjects: NDArray[np.int64], seed: int, progress: Progress
 ) -> FittedStages | None:
-    """Every stage of imaging.yaml, trained on what was marked in the images of these subjects; None without a stage.
+    """Every stage of imaging.yaml, segmentation trained on what was marked in images of these subjects; None without.
 
     Raises: InputError, when no image of a stage's types is annotated with its labels.
     """
-    if not config.segmentation:
+    if not config.stages:
         return None
+    if not config.segmentation:
+        return FittedStages({}, CrossFitted(config, {}, {}), {})
     marks = annotations(warehouse)
     groups = warehouse.groups()
     together = np.array([groups.get(one, one) for one in subjects.tolist()], np.int64)

@@ -108,7 +108,7 @@ def fit(
             start = choose_start(config.network, plan, layout, rows, pictures, seed, progress, make)
         contents = _fit(config, plan, layout, rows, site, seed, progress, start, pictures or {})
         aged = card_entry(contents.model.targets, moved_by_month(contents.model, rows, chosen, later))
-    segmented = {} if found is None else {SEGMENTATION: found.card}
+    segmented = {} if found is None or not found.card else {SEGMENTATION: found.card}
     said = {"cautions": list(cautions), "texts": texts, "period": period, THIRTY_DAYS: aged, **segmented}
     contents = replace(contents, card={**contents.card, **said}, segmenters={} if found is None else found.segmenters)
     write_bundle(into, contents)
@@ -119,8 +119,8 @@ def fit(
 
 
 def fit_segmentations(config: ModelConfig, source: Warehouse, seed: int, progress: Progress) -> FittedStages | None:
-    """The study's stages of segmentation, on the images of train and tuning; None where it has none."""
-    if not config.imaging.segmentation:
+    """The study's stages of imaging.yaml, on the images of train and tuning; None where it has none."""
+    if not config.imaging.stages:
         return None
     with _repeatable():
         return fit_stages(config.imaging, source, training_subjects(source), seed, progress)

@@ -58,7 +58,9 @@ def _jpeg(frame: bytes) -> FrameSize | None:
         if marker in _SIZE_OF_FRAME:
             rows, columns = int.from_bytes(frame[at + 5 : at + 7]), int.from_bytes(frame[at + 7 : at + 9])
             return FrameSize(rows, columns, frame[at + 9], frame[at + 4])
-        if marker == _ADOBE and frame[at + 4 : at + 9] == b"Adobe" and frame[at + 15] > _LAST_TRANSFORM:
+        segment = frame[at + 4 : at + 2 + int.from_bytes(frame[at + 2 : at + 4])]
+        # A shorter segment has no transform, whatever stands behind it.
+        if marker == _ADOBE and segment[:5] == b"Adobe" and len(segment) >= 12 and segment[11] > _LAST_TRANSFORM:
             return None
         at += 2 + int.from_bytes(frame[at + 2 : at + 4])
     return None

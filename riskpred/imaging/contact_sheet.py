@@ -69,7 +69,7 @@ def _readers(config: ModelConfig) -> dict[str, ReadsImages]:
     found: dict[str, ReadsImages] = {
         name: spec for name, spec in config.features.modalities.items() if spec.kind == "image"
     }
-    return found | config.imaging.segmentation
+    return {**found, **config.imaging.stages}
 
 
 def contact_sheet(

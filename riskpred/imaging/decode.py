@@ -161,8 +161,8 @@ class DecodePool:
 
         Raises: ConfigError, when a step needs a library that is not installed.
         """
-        # A worker could only die of it, once for every image.
-        for recipe in {one.recipe for one in wanted}:
+        # A worker could only die of it, once for every image. Ingest's tasks (inspect.py) have no recipe.
+        for recipe in {one.recipe for one in wanted if isinstance(one, Wanted)}:
             refuse_uninstalled(recipe)
         if not self.workers:
             yield from map(decode_one, wanted)

@@ -139,7 +139,9 @@ def _told(readable: str) -> Iterator[None]:
             raise ImageProblem("too_many_pixels", SMALLER) from None  # Pillow looks before check_size can
         except FileNotFoundError:
             raise ImageProblem("file_missing", "a file that is there and readable") from None
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # a panic of a decoder in Rust is no Exception
             raise ImageProblem("unreadable", readable) from error
 
 

@@ -8,7 +8,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from riskpred.config.imaging import Recipe, Step
+from riskpred.config.imaging import Recipe
+from riskpred.config.steps import Step
 from riskpred.errors import ConfigError
 from riskpred.imaging.paths import ImageProblem
 from riskpred.imaging.picture import Grid, Picture
@@ -41,7 +42,7 @@ STEPS: Final[dict[str, Callable[[Staged, Any], Staged]]] = {
     "window": window,
     "zscore": zscore,
 }
-"""What carries out each step of config/imaging.py."""
+"""What carries out each step of config/steps.py."""
 
 
 _WITH_SKIMAGE: Final = frozenset({"denoise_nlm", "clahe"})

@@ -23,14 +23,16 @@ T = TypeVar("T")
 MOST_FILES: Final = 5_000
 _ONE: Final = "a folder that holds the files of one DICOM series and nothing else"
 _LEFT_OUT: Final = frozenset({"DICOMDIR", "Thumbs.db", "LICENSE", "README.txt"})
+_READING: Final = ".xml"
+"""What readers drew, which archives (LIDC-IDRI's) put beside the slices."""
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Files of a series' folder by name, but hidden ones and a DICOMDIR. Raises: ImageProblem (not_a_series)."""
+    """Files of a series' folder by name, without hidden ones, DICOMDIR and readings. Raises: ImageProblem."""
     found = list[Path]()
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(".") or entry.name in _LEFT_OUT:
+            if entry.name.startswith(".") or entry.name in _LEFT_OUT or _is_reading(entry):
                 continue
             if not entry.is_file(follow_symlinks=False) or len(found) == MOST_FILES:
                 raise ImageProblem("not_a_series", f"{_ONE}, {MOST_FILES:,} at most, none of them a link or a folder")
@@ -38,6 +40,10 @@ def files_of(folder: Path) -> list[Path]:
     if not found:
         raise ImageProblem("not_a_series", _ONE)
     return sorted(found)
+
+
+def _is_reading(entry: "os.DirEntry[str]") -> bool:
+    return entry.name.lower().endswith(_READING) and entry.is_file(follow_symlinks=False)
 
 
 def read_series(folder: Path, channels: Channels) -> Picture:

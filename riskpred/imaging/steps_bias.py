@@ -7,7 +7,7 @@ import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
 
-from riskpred.config.imaging import BiasField
+from riskpred.config.steps import BiasField
 from riskpred.imaging.foreground import Mask, body
 from riskpred.imaging.staged import Staged
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from riskpred.config.imaging import CropBody, CropCircle, CropLung
+from riskpred.config.steps import CropBody, CropCircle, CropLung
 from riskpred.imaging.foreground import Mask, body, box_of, coarse, fine, largest_parts, margin_pixels, otsu
 from riskpred.imaging.staged import Staged
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from riskpred.config.imaging import FlipBreast, Pad, Reorient, Resample, Resize
+from riskpred.config.steps import FlipBreast, Pad, Reorient, Resample, Resize
 from riskpred.imaging.foreground import body
 from riskpred.imaging.paths import ImageProblem
 from riskpred.imaging.staged import Staged

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from riskpred.config.imaging import Clahe, DenoiseMedian, DenoiseNlm
+from riskpred.config.steps import Clahe, DenoiseMedian, DenoiseNlm
 from riskpred.imaging.paths import ImageProblem
 from riskpred.imaging.staged import Staged
 

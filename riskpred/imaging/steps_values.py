@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from riskpred.config.imaging import Clip, Foreground, Invert, MatchHistogram, Percentiles, Window, Zscore
+from riskpred.config.steps import Clip, Foreground, Invert, MatchHistogram, Percentiles, Window, Zscore
 from riskpred.imaging.foreground import Mask, body
 from riskpred.imaging.paths import ImageProblem
 from riskpred.imaging.prepare import HIGH_PERCENT, LOW_PERCENT

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +10,13 @@ from PIL import Image, ImageDraw
 
 from riskpred.config.segmentation import SegmentationStage
 from riskpred.imaging.paths import ImageProblem, inside
+from riskpred.imaging.picture import Grid
 from riskpred.imaging.prepare import Prepared
 from riskpred.imaging.read import read_picture
 from riskpred.records.annotations import NONE, Annotation
+
+_LEAST_RISE_MM: Final = 0.05
+"""Slices that rise less in the patient do not lie one above another: z tells them not apart."""
 
 
 def is_marked(stage: SegmentationStage, marks: Sequence[Annotation]) -> bool:
@@ -83,14 +88,26 @@ def _of_mask(mark: Annotation, prepared: Prepared, at: NDArray[np.float64], imag
 
 
 def _on_slice(mark: Annotation, prepared: Prepared, at: NDArray[np.float64]) -> NDArray[np.bool_]:
-    if mark.slice is None:
+    slice_ = mark.slice
+    if slice_ is None and mark.kind == "polygon" and mark.z_mm is not None:
+        slice_ = _slice_at(mark.z_mm, prepared.grid)
+    if slice_ is None:
         if int(prepared.grid.shape[0]) > 1:
             raise ImageProblem("mark_incomplete", "a slice, for a box or polygon in a volume")
         return np.ones(at.shape[:-1], np.bool_)
     # The prepared slice that lies nearest, whichever axis it is along.
     here = at[..., 0]
     steps = [np.abs(np.diff(here, axis=axis)).max() for axis in range(3) if here.shape[axis] > 1]
-    return np.asarray(np.abs(here - mark.slice) <= max(1.0, *steps) / 2)
+    return np.asarray(np.abs(here - slice_) <= max(1.0, *steps) / 2)
+
+
+def _slice_at(z_mm: float, grid: Grid) -> float:
+    """Slice of the file whose first voxel lies at this z in the patient."""
+    rise = float(grid.direction[2, 0] * grid.file_spacing_mm[0])
+    found = (z_mm - float(grid.origin_mm[2])) / rise if np.isfinite(rise) and abs(rise) > _LEAST_RISE_MM else np.nan
+    if not np.isfinite(found):
+        raise ImageProblem("mark_incomplete", "slices that lie one above another in the patient, for a polygon at z_mm")
+    return float(found)
 
 
 def _sampled(mask: NDArray[np.bool_], at: NDArray[np.float64]) -> NDArray[np.bool_]:

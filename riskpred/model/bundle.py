@@ -104,8 +104,8 @@ class Bundle(Contents):
 
     @cached_property
     def finder(self) -> Finder | None:
-        """Who finds what images show, and remembers it; None where the study has no segmentation."""
-        return Finder(self.config.imaging, self.segmenters) if self.segmenters else None
+        """Who finds what images show, and remembers it; None where the study has no stage of imaging.yaml."""
+        return Finder(self.config.imaging, self.segmenters) if self.config.imaging.stages else None
 
     @cached_property
     def _evaluators(self) -> dict[str, Evaluator]:

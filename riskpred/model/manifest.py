@@ -18,7 +18,7 @@ from riskpred.errors import BundleError, OutputError
 from riskpred.model.evaluation import is_evaluation
 from riskpred.records.schema import schema_version
 
-FORMAT: Final = 5
+FORMAT: Final = 6
 MANIFEST: Final = "manifest.json"
 DIGEST: Final = "digest"
 _WRITING: Final = ".writing"

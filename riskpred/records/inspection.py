@@ -37,8 +37,9 @@ MEANINGS = {
 def inspect(warehouse: Warehouse, progress: Progress | None = None) -> dict[str, Any]:
     """What is there and what is wrong.
 
-    Returns: subjects, events, images, splits, codes (count, units, subjects, share, first and last time), problems
-        (name -> how many) and the rejects that the ingest kept, by source and reason. Times are ISO 8601, UTC.
+    Returns: subjects, events, images, image_types (what their files say: body parts, views, frames, spacing, marked
+        lesions), splits, codes (count, units, subjects, share, first and last time), problems (name -> how many) and
+        the rejects that the ingest kept, by source and reason. Times are ISO 8601, UTC.
     """
     subjects = warehouse.subject_count
     codes = [
@@ -67,6 +68,7 @@ def inspect(warehouse: Warehouse, progress: Progress | None = None) -> dict[str,
         "subjects": subjects,
         "events": warehouse.event_count,
         "images": dict(warehouse.query(types)),
+        "image_types": _image_types(warehouse),
         "splits": dict(sorted(Counter(warehouse.splits().values()).items())),
         "codes": codes,
         "problems": _problems(warehouse, progress or Silent()),
@@ -141,7 +143,7 @@ def _problems(warehouse: Warehouse, progress: Progress) -> dict[str, int]:
     lost: Counter[str] = Counter()
     paths = warehouse.query(f"SELECT path FROM images WHERE {COMPLETE_IMAGE}")
     for number, (path,) in enumerate(paths, start=1):
-        found = image_file(warehouse.image_root, path)
+        found = image_file(warehouse.image_root, path, folders=True)
         if isinstance(found, str):
             lost[found] += 1
         if number % 1000 == 0 or number == len(paths):
@@ -154,6 +156,70 @@ def _problems(warehouse: Warehouse, progress: Progress) -> dict[str, int]:
         "images_refused": lost["path_refused"],
     }
     return {name: count for name, count in counts.items() if count}
+
+
+def _image_types(warehouse: Warehouse) -> list[dict[str, Any]]:
+    """What the files of each image type say of themselves, as far as the warehouse has those columns."""
+    there = set(warehouse.columns("images"))
+
+    def column(name: str, sql: str) -> str:
+        return sql if name in there else "NULL"
+
+    def counts(name: str) -> str:
+        return column(name, f"histogram(coalesce({name}, 'not said'))")
+
+    marked = "NULL"
+    if "image_id" in warehouse.columns("annotations"):
+        marked = "count(DISTINCT image_id) FILTER (image_id IN (SELECT image_id FROM annotations))"
+    rows = warehouse.query(
+        f"SELECT image_type, count(*), count(DISTINCT subject_id), epoch_us(min(time)), epoch_us(max(time)),"
+        f" {counts('body_part')}, {counts('view')}, {counts('laterality')},"
+        f" {column('frames', 'min(frames)')}, {column('frames', 'max(frames)')},"
+        f" {column('row_spacing_mm', 'count(row_spacing_mm)')}, {column('row_spacing_mm', 'min(row_spacing_mm)')},"
+        f" {column('row_spacing_mm', 'max(row_spacing_mm)')}, {column('slice_spacing_mm', 'min(slice_spacing_mm)')},"
+        f" {column('slice_spacing_mm', 'max(slice_spacing_mm)')}, {marked}"
+        f" FROM images WHERE {COMPLETE_IMAGE} GROUP BY 1 ORDER BY 1"
+    )
+    return [
+        {
+            "image_type": kind,
+            "images": images,
+            "subjects": people,
+            "first": _iso(first),
+            "last": _iso(last),
+            "body_parts": _ordered(parts),
+            "views": _ordered(views),
+            "lateralities": _ordered(sides),
+            "frames": [fewest, most],
+            "with_spacing": spaced,
+            "spacing_mm": [finest, coarsest],
+            "slice_spacing_mm": [thinnest, thickest],
+            "annotated": annotated,
+        }
+        for (
+            kind,
+            images,
+            people,
+            first,
+            last,
+            parts,
+            views,
+            sides,
+            fewest,
+            most,
+            spaced,
+            finest,
+            coarsest,
+            thinnest,
+            thickest,
+            annotated,
+        ) in rows
+    ]
+
+
+def _ordered(counted: dict[str, int] | None) -> dict[str, int]:
+    """The most frequent first."""
+    return dict(sorted((counted or {}).items(), key=lambda item: (-item[1], item[0])))
 
 
 def _rejects(warehouse: Warehouse) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from riskpred.report.language import text
 from riskpred.report.lesion_words import LesionWords
+from riskpred.report.radiomics_words import radiomics_name
 from riskpred.report.wordbook import WordBook
 from riskpred.report.words import Words
 
@@ -184,7 +185,7 @@ class Names(LesionWords):
 
     def code(self, code: str) -> str:
         """`LAB//HDL` -> "HDL cholesterol", `GENDER//*` -> "Sex", `LOINC//2093-3` -> "LOINC 2093-3"."""
-        known = self._known(code) or self.finding(code)
+        known = self._known(code) or self.finding(code) or radiomics_name(self.words, code)
         if known:
             return known
         parts = [part for part in code.split("//") if part not in ("", "*")]

@@ -82,15 +82,22 @@ def _target(row: Row) -> tuple[str, float]:
 def images(evidence: Sequence[Row], explanations: Sequence[Row]) -> list[dict[str, Any]]:
     """Pictures with their regions; `problem` says why one of these is not shown."""
     rows = [row for row in evidence if row["kind"] == "image"]
-    return [_image(row, _of_picture(row, len(rows), explanations)) for row in rows]
+    named = [_json(row["note"]).get("modality") for row in rows]
+    return [
+        _image(row, _of_picture(row, len(rows), explanations), named.count(name) if isinstance(name, str) else 1)
+        for row, name in zip(rows, named, strict=True)
+    ]
 
 
 def _of_picture(row: Row, pictures: int, explanations: Sequence[Row]) -> list[Row]:
-    """Region rows that are about this picture, at each outcome's longest horizon with any. With several pictures it is
-    told by the time of the modality's feature rows; where that does not single one out, none are given."""
+    """Region rows of this picture's modality, at each outcome's longest horizon with any. The note names the modality;
+    where it does not, and there are several pictures, it is told by the time of the modality's feature rows; where that
+    does not single one out, none are given."""
     regions = [one for one in explanations if one["level"] == "region"]
-    modalities = {one["modality"] for one in regions}
-    if pictures > 1:
+    modalities, named = {one["modality"] for one in regions}, _json(row["note"]).get("modality")
+    if isinstance(named, str):
+        modalities &= {named}
+    elif pictures > 1:
         dated = {
             m: {o["time"] for o in explanations if o["level"] == "feature" and o["modality"] == m} for m in modalities
         }
@@ -102,9 +109,11 @@ def _of_picture(row: Row, pictures: int, explanations: Sequence[Row]) -> list[Ro
     return [one for one in regions if one["horizon_years"] == longest[one["outcome"]]]
 
 
-def _image(row: Row, region_rows: Sequence[Row]) -> dict[str, Any]:
+def _image(row: Row, region_rows: Sequence[Row], together: int) -> dict[str, Any]:
+    """together: images that the encoder averaged, this one among them; its weight is told where there are several."""
     shown: dict[str, Any] = {"image_id": row["name"], "time": utc(row["time"]), "png_base64": None, "width": 0}
     shown |= {"height": 0, "spacing_mm": None, "regions": [], "outcomes": [], "problem": None}
+    shown |= {"together": together, "weight": None, "slice": None}
     picture = row["picture"]
     if not picture:
         return shown | {"problem": _NO_PICTURE}
@@ -136,8 +145,15 @@ def _image(row: Row, region_rows: Sequence[Row]) -> dict[str, Any]:
         "spacing_mm": _spacing(note),
         "regions": regions,
         "outcomes": [{"outcome": name, "horizon_years": horizons[name], "rest": rest[name]} for name in order],
+        "weight": _share(note.get("weight")) if together > 1 else None,
+        "slice": _number(note.get("slice")),
         "problem": problem,
     }
+
+
+def _share(entry: object) -> float | None:
+    found = _number(entry)
+    return found if found is not None and 0 <= found <= 1 else None
 
 
 def _regions(outline: str | None, note: dict[str, Any]) -> tuple[list[dict[str, Any]], str | None]:

@@ -100,7 +100,7 @@ class Maker:
     """Makes parts with one bundle and one open warehouse.
 
     Args: images: by modality, who encodes its images as they are read; None = the model, from pixels. By stage of the
-        bundle's segmentation, who finds what images show; without any the bundle's own finder, which keeps nothing.
+        bundle's stages, who finds what images show; without any the bundle's own finder, which keeps nothing.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a night's segmentation finds: known from an earlier night, else looked at once; and its rows of `findings`."""
+"""What a night's stages find in images: known from an earlier night, else looked at once; and rows of `findings`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from riskpred.config.segmentation import ImagingConfig
 from riskpred.features.findings import FindingSource, LookedAt, numbered
-from riskpred.features.look import look, signature, wanted
+from riskpred.features.look import Looker, look, lookers, signature, wanted
 from riskpred.features.looked import COLUMNS, Looked
 from riskpred.imaging.decode import DecodePool
 from riskpred.imaging.paths import ImageProblem
@@ -23,7 +23,6 @@ from riskpred.score.images import CachedImages, Counts, NightImages
 from riskpred.score.layout import computed_schema
 
 if TYPE_CHECKING:
-    from riskpred.imaging.segment import Segmenter
     from riskpred.model.bundle import Bundle
 
 _SHAPE = (1, 1)
@@ -33,11 +32,11 @@ _SHAPE = (1, 1)
 class StageFindings:
     """One stage's findings, for a `NightFindings`; an image whose bytes were looked at before is not read again."""
 
-    def __init__(self, segmenter: "Segmenter", pool: DecodePool, cache: Notebook | None) -> None:
+    def __init__(self, looker: Looker, pool: DecodePool, cache: Notebook | None) -> None:
         self.counts = Counts()
-        self._segmenter = segmenter
+        self._looker = looker
         self._pool, self._cache = pool, cache
-        self._key = signature(segmenter, decoder_version())
+        self._key = signature(looker, decoder_version())
         self._known: Known | None = None
 
     def packed(self, subjects: NDArray[np.int64]) -> Luggage | None:
@@ -47,8 +46,8 @@ class StageFindings:
         return Luggage(self._cache.today, self._key, self._cache.known(self._key, subjects, _SHAPE))
 
     def carrying(self, luggage: Luggage | None) -> "StageFindings":
-        """The same network with what was packed elsewhere."""
-        return StageFindings(self._segmenter, self._pool, luggage)
+        """The same stage with what was packed elsewhere."""
+        return StageFindings(self._looker, self._pool, luggage)
 
     def take_in(self, news: News | None, counts: Counts) -> None:
         """Keep what another process learned, and count what it did."""
@@ -73,7 +72,7 @@ class StageFindings:
             else:
                 found[i] = self._recall(place)
         self.counts.cached += len(found)
-        stage = self._segmenter.stage
+        stage = self._looker.stage
         asked = [wanted(stage, images[i], image_root, self._contents(images[i])) for i in unread]
         for i, decoded in zip(unread, self._pool.decode(asked), strict=True):
             found[i] = self._one(images[i], image_root, decoded.result, decoded.content)
@@ -92,7 +91,7 @@ class StageFindings:
                 self._learn(row, content, again)
             return again
         self.counts.decoded += 1
-        found = result if isinstance(result, ImageProblem) else look(self._segmenter, result, row, image_root)
+        found = result if isinstance(result, ImageProblem) else look(self._looker, result, row, image_root)
         self.counts.rejected += isinstance(found, ImageProblem)
         self._learn(row, content, found)
         return found
@@ -119,7 +118,7 @@ class NightFindings(FindingSource):
 
     def __init__(self, config: ImagingConfig, stages: Mapping[str, StageFindings]) -> None:
         super().__init__(config)
-        assert stages.keys() == config.segmentation.keys(), "every stage of imaging.yaml has its network"
+        assert stages.keys() == config.stages.keys(), "someone looks for every stage of imaging.yaml"
         self._stages = stages
 
     def open(self, chunk: SubjectChunk) -> None:
@@ -131,9 +130,9 @@ class NightFindings(FindingSource):
 
 
 class NightPictures(NightImages):
-    """The image modalities and the segmentation stages of a night: one pool of decoders, one cache.
+    """The image modalities and the stages of imaging.yaml of a night: one pool of decoders, one cache.
 
-    Args: as `NightImages`; bundle: whose encoders and segmenters.
+    Args: as `NightImages`; bundle: whose encoders and stages.
     """
 
     def __init__(
@@ -146,11 +145,10 @@ class NightPictures(NightImages):
         cache_days: int = KEEP_DAYS,
     ) -> None:
         super().__init__(bundle.model, scores, path, workers, engine, cache_days)
-        if self._cache is None and scores is not None and bundle.segmenters:
+        looking = lookers(bundle.config.imaging, bundle.segmenters)
+        if self._cache is None and scores is not None and looking:
             self._cache = ImageCache(cache_path(scores), cache_days)
-        self.findings = {
-            name: StageFindings(segmenter, self.pool, self._cache) for name, segmenter in bundle.segmenters.items()
-        }
+        self.findings = {name: StageFindings(one, self.pool, self._cache) for name, one in looking.items()}
 
     @property
     def everything(self) -> dict[str, CachedImages | StageFindings]:

@@ -104,7 +104,7 @@ def prepare(source: Warehouse, request: Request, say: Callable[[str], None]) -> 
     chosen = chosen_path(bundle, settings.numeric_path, image_path)
     night = plan_night(source, bundle, request.as_of, chosen.path, settings.max_score_age_days)
     subject_id, digest = source.subject_digests()
-    found = standing(request.into, night, subject_id, digest, request.rescore, bool(bundle.segmenters))
+    found = standing(request.into, night, subject_id, digest, request.rescore, bool(bundle.config.imaging.stages))
     if found.damaged:
         say(
             f"{request.into}: the risks of the night {found.damaged} are no longer those that it published "

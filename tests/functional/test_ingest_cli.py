@@ -268,6 +268,7 @@ def test_studies_lists_every_packaged_study(capsys: pytest.CaptureFixture[str]) 
     out = capsys.readouterr().out
     for name in ("nafld", "nhanes_mortality", "nhanes_phq9", "hannover_cxr"):
         assert f"{name}\n" in out
+        assert f"riskpred ingest {name} --from SOURCE --into {name}.duckdb" in out
     assert main(["studies", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["studies"]
     assert all(about["source"] and about["licence"] and about["needs"] for about in found.values())

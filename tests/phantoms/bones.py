@@ -45,11 +45,13 @@ def bone(cracked: bool, rng: np.random.Generator, side: int = SIDE) -> Bone:
     chosen, crack = int(rng.integers(len(offsets))), np.zeros((0, 2))
     for number, offset in enumerate(offsets):
         half = rng.uniform(9, 12) * unit if pair else rng.uniform(12, 19) * unit
-        bow = rng.normal(0, 6 * unit) * (u / (side / 2)) ** 2
-        w = v - offset - bow
+        bend = rng.normal(0, 6 * unit)
+        w = v - offset - bend * (u / (side / 2)) ** 2
         if cracked and number == chosen:
             line, shift, crack = _crack(rng, u, w, half, unit, side)
             w = w + shift
+            # From the bone's own axis to the limb's.
+            crack[:, 1] += offset + bend * (crack[:, 0] / (side / 2)) ** 2
         else:
             line = np.zeros_like(u)
         picture += _shaft(rng, u, w, half, unit, side) * (1.0 - line)

@@ -10,9 +10,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.phantoms.bones import SIDE, bone
+from tests.phantoms.drawing import Floats
 
 COLUMNS = ("hand", "leg", "hip", "shoulder", "mixed", "hardware", "multiscan", "fractured", "fracture_count")
 VIEWS = ("frontal", "lateral", "oblique")
+
+
+def outline(crack: Floats, side: int, margin: float = 4.0) -> Floats:
+    """A polygon a few pixels around the line of a crack, as readers draw one. Shape: (N, 2) -> (2 N, 2), row, col."""
+    along = np.gradient(crack, axis=0)
+    along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
+    across = margin * along[:, ::-1] * (1.0, -1.0)
+    ends = crack + margin * along * np.linspace(-1, 1, len(crack)).round()[:, None]
+    return np.clip(np.concatenate([ends + across, (ends - across)[::-1]]), 0.0, side - 1.0)
 
 
 def write_fracatlas(folder: Path, images: int, seed: int, side: int = SIDE, share: float = 0.4) -> NDArray[np.int64]:
@@ -38,7 +48,7 @@ def write_fracatlas(folder: Path, images: int, seed: int, side: int = SIDE, shar
             if answer:
                 coco["images"].append({"id": number, "file_name": name, "height": side, "width": side})
                 row, col, height, width = made.box()
-                around = [[col, row], [col + width, row], [col + width, row + height], [col, row + height]]
+                around = [[x, y] for y, x in outline(made.crack, side)]
                 coco["annotations"].append(
                     {
                         "id": len(coco["annotations"]) + 1,

@@ -168,7 +168,7 @@ def read_lidc(path: Path) -> pl.DataFrame:
     the reading of a radiograph, which the archive has too, gives none.
 
     Columns: patient (folder of the study's folder, as the archive lays files out), series_uid, sop_uid, z_mm, nodule
-    (from 1), readers (how many drew it, 1 to 4), malignancy (their median, 1 to 5), points.
+    (from 1), readers (how many drew it, 1 to 4; 0 where nobody drew one), malignancy (their median, 1 to 5), points.
     Source: Armato 2011, Med Phys 38:915-931 (the reading process).
     """
     try:
@@ -187,7 +187,7 @@ def read_lidc(path: Path) -> pl.DataFrame:
         if nodule.contours
     ]
     patient = path.parts[-4] if len(path.parts) >= 4 else ""
-    empty = dict.fromkeys(_LIDC) | {"patient": patient, "series_uid": series}
+    empty = dict.fromkeys(_LIDC) | {"patient": patient, "series_uid": series, "readers": 0}
     rows: list[dict[str, Any]] = []
     for number, same in enumerate(_together(drawn), start=1):
         chosen = sorted(same, key=lambda one: (len(one.contours), one.reader))[(len(same) - 1) // 2]

@@ -158,7 +158,8 @@ def _kind(mapping: AnnotationMapping, schema: pl.Schema) -> tuple[str, dict[str,
         return "box", {"at_row": row, "col": col, **size, "slice": number(box.slice)}, absent(corners), bad
     if (polygon := mapping.polygon) is not None:
         points = text_of(polygon.points, schema[polygon.points])
-        return "polygon", {"points": points, "slice": number(polygon.slice)}, points.is_null(), pl.lit(False)
+        fields = {"points": points, "slice": number(polygon.slice), "z_mm": number(polygon.z_mm)}
+        return "polygon", fields, points.is_null(), pl.lit(False)
     return "none", {}, pl.lit(False), pl.lit(False)
 
 

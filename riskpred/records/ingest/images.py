@@ -180,17 +180,17 @@ def _with_looks(facts: pl.DataFrame, mapping: ImageMapping, files: Files) -> pl.
         about = described(header, pixels)
         if header is not None and header.image_type not in (None, kind):
             about["notes"] = "; ".join(filter(None, (about["notes"], "the file names another modality")))
-        rows.append({**about, THUMBNAIL: pixels and pixels.thumbnail})
-        problem: tuple[str | None, str | None] | None = pixels and pixels.problem
+        rows.append({**about, THUMBNAIL: None if pixels is None else pixels.thumbnail})
+        problem: tuple[str | None, str | None] | None = None if pixels is None else pixels.problem
         if header is not None and header.burned_in == "yes" and mapping.burned_in == "refuse":
             problem = ("burned_in_annotation", "pixels without text in them, or burned_in: allow")
         refused.append(problem or (None, None))
     reasons, would_do = zip(*refused, strict=True) if refused else ((), ())
-    about = pl.DataFrame(rows, schema={**ABOUT, THUMBNAIL: pl.Binary}) if rows else None
+    columns = pl.DataFrame(rows, schema={**ABOUT, THUMBNAIL: pl.Binary}).get_columns()
     return facts.with_columns(
         pl.coalesce(STATUS, pl.Series(reasons, dtype=pl.String)).alias(STATUS),
         pl.Series(WOULD_DO, would_do, dtype=pl.String),
-        *(about.get_columns() if about is not None else pl.DataFrame(schema={**ABOUT, THUMBNAIL: pl.Binary})),
+        *columns,
     )
 
 

@@ -273,4 +273,8 @@ def keep_images(facts: pl.DataFrame, mapping: int, book: OneSource, books: Books
 def refuse_images(facts: pl.DataFrame, tally: Tally, named: str, book: OneSource) -> None:
     """Count all and stage the refused ones, each with what its own file should have been."""
     for (would_do,), part in facts.partition_by(WOULD_DO, as_dict=True, maintain_order=True).items():
-        book.refuse(part, tally, lambda reason, said=would_do: (named, str(said or WANTED[reason])))
+
+        def explain(reason: str, said: object = would_do) -> tuple[str, str]:
+            return named, str(said or WANTED[reason])
+
+        book.refuse(part, tally, explain)

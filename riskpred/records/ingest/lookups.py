@@ -131,6 +131,7 @@ def _order(row: AnchorRow) -> tuple[str, str, bool]:
 
 
 def _scan(source: Path, table: SourceTable, columns: Sequence[str], read: Read) -> Iterator[pl.DataFrame]:
+    assert table.subject is not None, "whose columns are looked up has people"
     needed = sorted({table.subject, *columns})
     for file in source_files(source, table, needed):
         for frame in file.batches(needed):

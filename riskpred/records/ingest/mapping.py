@@ -7,7 +7,7 @@ import polars as pl
 from riskpred.config.ingest import ROW, LongMapping, Scalar, SourceTable, TimeSpec, ValueSpec
 from riskpred.errors import ConfigError
 from riskpred.records.ingest.identifiers import SUBJECT
-from riskpred.records.ingest.times import read_time
+from riskpred.records.ingest.times import read_time, terms
 from riskpred.records.ingest.values import (
     NOTHING,
     accepted_units,
@@ -96,8 +96,8 @@ def apply(mapping: Mapping, frame: pl.DataFrame, zone: str) -> pl.DataFrame:
     meant = pl.lit(True)
     for column, values in mapping.when.items():
         meant = meant & equals_any(text_of(column, schema[column]), number_of(column, schema[column]), values)
-    # Where the time is all that an event has, an empty time says that it did not happen.
-    missing = value.missing if mapping.column is not None else known.empty
+    # Where the time is all that an event has, an empty time, or a sentinel in it, says that it did not happen.
+    missing = value.missing if mapping.column is not None else known.empty | _told_absent(mapping, schema)
     status = (
         pl.when(~meant)
         .then(pl.lit("ignored"))
@@ -123,6 +123,16 @@ def apply(mapping: Mapping, frame: pl.DataFrame, zone: str) -> pl.DataFrame:
         pl.lit(value.unit, dtype=pl.String).alias("unit"),
         unit_seen.alias(UNIT_SEEN),
     )
+
+
+def _told_absent(mapping: Mapping, schema: pl.Schema) -> pl.Expr:
+    """Whether a column of the time holds a sentinel of this mapping (the table's are of values)."""
+    absent = pl.lit(False)
+    for column in (mapping.time.column, *(name for _, name in terms(mapping.time))):
+        if column is not None:
+            text, number = text_of(column, schema[column]), number_of(column, schema[column])
+            absent = absent | equals_any(text, number, mapping.spec.missing)
+    return absent
 
 
 def apply_long(long: Long, frame: pl.DataFrame, zone: str) -> list[tuple[Mapping | None, pl.DataFrame]]:

@@ -35,7 +35,7 @@ STAGE = {
     "labels": {1: "nodule"},
     "network": {"widths": [8, 16, 32, 64]},
     "training": {
-        "steps": 1200,
+        "steps": 1000,
         "batch_size": 8,
         "patch": [24, 48, 48],
         "learning_rate": 4e-3,

@@ -19,7 +19,7 @@ def test_a_stage_needs_few_words_and_knows_how_its_images_are_prepared() -> None
     stage = read().segmentation["brain"]
     assert (stage.names, stage.labels, stage.dims) == (("tumour",), {1: "tumour"}, 2)
     assert stage.recipe("MR").size == (64, 64)
-    assert [step.step for step in stage.recipe("MR").steps] == ["reorient", "percentiles"]
+    assert [step.step for step in stage.recipe("MR").steps] == ["percentiles"]
     assert read(volume="whole").segmentation["brain"].recipe("MR").size == (64, 64, 64)
     assert ImagingConfig().segmentation == {}
 

@@ -16,7 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from riskpred.imaging.codestream import FrameSize, frame_size
 from riskpred.imaging.paths import ImageProblem
 from riskpred.imaging.picture import Picture
-from riskpred.imaging.read import read_picture
+from riskpred.imaging.read import read_image, read_picture
 from tests.benchmarks.imaging.reading import bomb, cut, dicom_of, flipped, j2k_of, lying, seeds
 
 VOLUME = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
@@ -174,6 +174,7 @@ def test_a_file_that_does_not_belong_to_the_series_is_the_reason(tmp_path, other
 def test_a_folder_with_something_else_is_no_series(tmp_path):
     folder = series(tmp_path / "s", [(0, 0, z) for z in (0, 2)])
     (folder / "DICOMDIR").write_text("left out")
+    (folder / "reading.xml").write_text("what readers drew: left out")
     assert read_picture(folder).shape == (2, 5, 6)
     (folder / "Secret.txt").write_text("hello")
     assert reason_of(folder) == "not_a_series"
@@ -337,6 +338,27 @@ def test_a_frame_that_says_another_size_is_refused_before_it_is_decoded(tmp_path
     assert isinstance(caught.value.__cause__, AssertionError)  # of the right size: it went on to the decoder
 
 
+@pytest.mark.parametrize("read", [read_picture, read_image])
+def test_a_panic_of_a_decoder_is_a_problem_and_a_stop_is_none(tmp_path, monkeypatch, read):
+    class Panic(BaseException):
+        """What a decoder in Rust raises."""
+
+    raised = [Panic("Secret"), KeyboardInterrupt()]
+
+    def fall(*_, **__):
+        raise raised.pop(0)
+
+    for place in ("read.transfer_syntax", "dicom.transfer_syntax"):
+        monkeypatch.setattr(f"riskpred.imaging.{place}", fall)
+    path = ct(tmp_path / "a")
+    with pytest.raises(ImageProblem) as caught:
+        read(path)
+    assert caught.value.reason == "unreadable"
+    assert "Secret" not in str(caught.value)
+    with pytest.raises(KeyboardInterrupt):
+        read(path)
+
+
 def test_bombs_are_refused(tmp_path):
     chance = random.Random(3)
     for _ in range(12):
@@ -350,6 +372,8 @@ def test_a_colour_transform_that_ends_gdcms_process_is_refused():
     size = bytes.fromhex("ffc3000b080010000c01011100")
     assert frame_size(b"\xff\xd8" + adobe + b"\x01" + size) == FrameSize(16, 12, 1, 8)
     assert frame_size(b"\xff\xd8" + adobe + b"\x10" + size) is None
+    shorter = adobe.replace(b"\x0eA", b"\x0cA")[:-1]  # without a transform: the next marker is none
+    assert frame_size(b"\xff\xd8" + shorter + size) == FrameSize(16, 12, 1, 8)
 
 
 @pytest.mark.parametrize("damage", [flipped, cut, lying])

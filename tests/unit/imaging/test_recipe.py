@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from riskpred.config.imaging import Recipe, default_steps, steps_from_json
+from riskpred.config.imaging import Recipe, default_steps
+from riskpred.config.steps import steps_from_json
 from riskpred.errors import ConfigError
 from riskpred.imaging.decode import DecodePool, Wanted, decode_one
 from riskpred.imaging.prepare import prepare

@@ -10,7 +10,8 @@ from pydicom.pixels import apply_windowing
 from scipy import ndimage
 from skimage import exposure, filters, measure, transform
 
-from riskpred.config.imaging import Recipe, default_steps, steps_from_json
+from riskpred.config.imaging import Recipe, default_steps
+from riskpred.config.steps import steps_from_json
 from riskpred.imaging.foreground import body, lower_otsu, otsu
 from riskpred.imaging.paths import ImageProblem
 from riskpred.imaging.picture import Picture

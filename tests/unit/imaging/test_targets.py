@@ -78,6 +78,17 @@ def test_a_polygon_and_a_mask_by_value(tmp_path: Path) -> None:
     assert ((target_of(stage, [mark("mask", path="mask.png")], flat(), tmp_path)[0] > 0) == (values > 0)).all()
 
 
+def test_a_polygon_lies_on_the_slice_that_its_height_in_the_patient_says() -> None:
+    corners = ((2.0, 2.0), (2.0, 6.0), (6.0, 6.0), (6.0, 2.0))
+    # Slices are 2 mm apart and the first lies at z = 100: 104 is that of slice 2.
+    target = target_of(STAGE, [mark("polygon", points=corners, z_mm=104.0)], volume(), Path())
+    assert (target[2, 2:7, 2:7] == 1).all()
+    assert (target > 0).sum() == 25
+    with pytest.raises(ImageProblem) as raised:
+        target_of(STAGE, [mark("polygon", points=corners, z_mm=104.0)], flat(), Path())
+    assert raised.value.reason == "mark_incomplete"
+
+
 def test_none_is_looked_at_and_holds_nothing() -> None:
     nothing = mark("none", "none")
     assert is_marked(STAGE, [nothing])

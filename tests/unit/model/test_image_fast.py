@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from riskpred.config.imaging import steps_from_json
+from riskpred.config.steps import steps_from_json
 from riskpred.features.batch import EncodedImages
 from riskpred.features.join import take
 from riskpred.features.receipts import input_hashes, pixels_hash

@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 
+from riskpred.config.radiomics import RADIOMICS
 from riskpred.report.draw import found
 from riskpred.report.findings import SHOWN_WITHOUT_PICTURE, findings
 from riskpred.report.language import language
@@ -122,3 +123,14 @@ def test_the_drawing_numbers_each_lesion_once() -> None:
     drawn = str(found(EN.words, shown))
     assert drawn.count('class="outline-light"') == 2
     assert drawn.count(">2</text>") == 2, "dark under light, once"
+
+
+def test_every_radiomics_measure_has_a_name_of_its_own() -> None:
+    measures = [f"{family}_{name}" for family, names in RADIOMICS.items() for name in names]
+    for words in (EN, ZH):
+        named = [words.code(f"IMAGE//breast//{one}") for one in measures]
+        assert len(set(named)) == len(measures)
+        assert not any("_" in one or "IMAGE" in one or "%" in one for one in named)
+    assert EN.code("IMAGE//breast//mass_shadow") == "Breast image: darkest area: brightness behind against beside"
+    assert ZH.code("IMAGE//breast//waves_sd_long_level") == "乳腺影像：宽水平条纹的不均匀程度"
+    assert EN.code("IMAGE//left_hand//patterns_3_of_8_at_1").startswith("Left hand image: share of points with 3 of 8")

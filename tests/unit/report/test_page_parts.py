@@ -497,3 +497,41 @@ def test_risks_no_night_would_write_are_refused(own: Path, damage: str) -> None:
     _change(own, damage)
     with pytest.raises(InputError, match="a risk outside 0 to 1"):
         _summaries(own)
+
+
+def test_images_read_together_each_have_their_regions_date_and_weight(own: Path, read_page: Callable[..., Any]) -> None:
+    """A second image a year before, of the same modality: region 2 lies on it."""
+    with duckdb.connect(str(own)) as connection:
+        found = connection.execute(
+            "SELECT DISTINCT subject_id, name, outline, note FROM evidence WHERE kind = 'image'"
+        ).fetchall()
+        for subject, name, outline, note in found:
+            outlines, told = json.loads(outline), json.loads(note)
+            both = [
+                (name, outlines[:1], told | {"modality": "image", "weight": 0.75, "slice": None}),
+                (f"{name}-old", outlines[1:], told | {"modality": "image", "weight": 0.25, "slice": 14}),
+            ]
+            connection.execute(
+                "INSERT INTO evidence SELECT * REPLACE (name || '-old' AS name, time - INTERVAL 1 YEAR AS time)"
+                " FROM evidence WHERE kind = 'image' AND subject_id = ?",
+                [subject],
+            )
+            for image, some, written in both:
+                connection.execute(
+                    "UPDATE evidence SET outline = ?, note = ? WHERE name = ? AND subject_id = ?",
+                    [json.dumps(some), json.dumps(written), image, subject],
+                )
+    shown = [summary for summary in _summaries(own).values() if summary["images"]]
+    assert len(shown) == len({subject for subject, *_ in found})
+    for summary in shown:
+        new, old = sorted(summary["images"], key=lambda one: one["image_id"])
+        assert [region["region"] for region in new["regions"]] == ["region 1"]
+        assert [region["region"] for region in old["regions"]] == ["region 2"]
+        assert new["regions"][0]["contributions"]
+        assert old["regions"][0]["contributions"]
+        page = read_page(render.page(summary))
+        text = page.text.replace(SPACE, " ")
+        assert "The model read 2 images together; this one has 75.0 % of the weight." in text
+        assert "this one has 25.0 % of the weight" in text
+        assert "Shown: slice 14, counted from 0." in text
+        assert "All the rest of these images" in text

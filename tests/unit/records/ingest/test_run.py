@@ -113,10 +113,10 @@ def test_wide_columns(ingest, rows) -> None:
 def test_an_event_whose_time_is_all_it_has_is_missing_without_one(ingest) -> None:
     config = """
 tables:
-  - {name: stays, file: stays.csv, subject: id, events: [{code: ICU, time: {column: icu}}]}
+  - {name: stays, file: stays.csv, subject: id, events: [{code: ICU, time: {column: icu}, missing: [never]}]}
 """
-    summary, _ = ingest({"stays.csv": "id,icu\n1,2020-01-01\n2,\n"}, config)
-    assert (summary.sources[0].events, summary.sources[0].missing) == (1, 1)
+    summary, _ = ingest({"stays.csv": "id,icu\n1,2020-01-01\n2,\n3,never\n"}, config)
+    assert (summary.sources[0].events, summary.sources[0].missing) == (1, 2)
 
 
 ANCHOR_ROW = """
