@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,12 +50,12 @@ SPREAD: Final = 0.6
 Array = NDArray[np.float32]
 
 
-def write(folder: Path, files: int) -> NDArray[np.float64]:
-    """`files` CR pictures of each syntax, 12 of 16 bits; how bright the spot of each is. Shape: (files,)."""
+def write(folder: Path, files: int, names: Sequence[str]) -> NDArray[np.float64]:
+    """`files` CR pictures of each syntax named, 12 of 16 bits; how bright the spot of each is. Shape: (files,)."""
     strength = np.zeros(files)
     for i in range(files):
         values, strength[i] = _drawn(i)
-        for name, syntax in SYNTAXES.items():
+        for name, syntax in ((one, SYNTAXES[one]) for one in names):
             data = Dataset()
             data.file_meta = FileMetaDataset()
             data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -268,7 +268,7 @@ def main() -> None:
     results = []
     allowed = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as place:
-        np.save(Path(place) / "strength.npy", write(Path(place), given.files))
+        np.save(Path(place) / "strength.npy", write(Path(place), given.files, given.syntax))
         for syntax in given.syntax:
             for cores in given.cores:
                 command = [sys.executable, "-m", __spec__.name, "--leg", place, "--syntax", syntax]
