@@ -193,8 +193,8 @@ def _finish(
         raise InputError(
             "no fact of any source became an event or an image.",
             wanted="at least one",
-            got=", ".join(f"{count.source}: {count.missing:,} missing, {count.ignored:,} ignored" for count in counts),
-            do="check the columns that ingest.yaml names",
+            got="; ".join(_fates(count) for count in counts),
+            do="check what ingest.yaml names and wants against the source",
         )
     groups = joined_groups(_by_subject(columns, "group"), together) if together else _by_subject(columns, "group")
     splits = assigned(config.splits, subjects, _by_subject(columns, "value"), groups)
@@ -217,6 +217,11 @@ def _finish(
         splits=dict(sorted(Counter(splits).items())),
         sources=counts,
     )
+
+
+def _fates(count: SourceCount) -> str:
+    refused = "".join(f", {times:,} refused as {reason}" for reason, times in count.reasons.most_common())
+    return f"{count.source}: {count.missing:,} missing, {count.ignored:,} ignored{refused}"
 
 
 def _near_copies(config: IngestConfig, books: Books, counts: tuple[SourceCount, ...]) -> list[list[int]]:
