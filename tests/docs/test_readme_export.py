@@ -1,4 +1,4 @@
-"""README, "Images from a PACS export": its YAML is run on files of the kinds that it speaks of: it does what it says."""
+"""README, "Images from a PACS export": its YAML is run on files of the kinds it speaks of, and does what it says."""
 
 import re
 from pathlib import Path
