@@ -72,7 +72,8 @@ def image(
         pixels = _Pixels(_most_pictures(chunk, rows, plan), plan.pixel_shape)
 
         def read(images: Sequence[ImageRow]) -> list[Prepared | ImageProblem]:
-            found = [decode_one(Wanted(image_root, row.path, plan.recipe_of(row.image_type))).result for row in images]
+            wanted = (Wanted(image_root, r.path, plan.recipe_of(r.image_type), series=r.series) for r in images)
+            found = [decode_one(one).result for one in wanted]
             return [result for result in found if result is not None]  # no file's bytes were called known
 
         # One subject after another, so that no image is held twice.

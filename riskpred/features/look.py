@@ -43,7 +43,7 @@ def wanted(
     stage: SegmentationStage | RadiomicsStage, row: ImageRow, image_root: Path, known: tuple[str, ...] = ()
 ) -> Wanted:
     """The image as the stage reads it. known: SHA-256 of bytes that need no decoding."""
-    return Wanted(image_root, row.path, stage.recipe(row.image_type), known)
+    return Wanted(image_root, row.path, stage.recipe(row.image_type), known, row.series)
 
 
 def look(looker: Looker, prepared: Prepared, row: ImageRow, image_root: Path) -> Looked | ImageProblem:
@@ -54,7 +54,7 @@ def look(looker: Looker, prepared: Prepared, row: ImageRow, image_root: Path) ->
     found = lesions(looker.probabilities(prepared), prepared.grid, stage)
     if found:
         try:
-            picture = read_picture(inside(image_root, row.path, folders=True), stage.channels)
+            picture = read_picture(inside(image_root, row.path, folders=True), stage.channels, row.series)
         except ImageProblem as problem:  # it was there a moment ago
             return ImageProblem(problem.reason, problem.wanted)
         found = with_intensity(found, picture, prepared.grid)

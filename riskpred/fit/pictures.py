@@ -94,7 +94,8 @@ def _pictures(
     pool: DecodePool,
     progress: Progress,
 ) -> Pictures:
-    wanted = [Wanted(warehouse.image_root, row.path, plan.recipe_of(row.image_type)) for row in rows]
+    root = warehouse.image_root
+    wanted = [Wanted(root, row.path, plan.recipe_of(row.image_type), series=row.series) for row in rows]
     together: list[int] = []
     left_out: Counter[str] = Counter()
     with tempfile.TemporaryFile() as file:

@@ -118,23 +118,25 @@ def _section(
 ) -> dict[str, Any]:
     kind = asked.image_type.replace("'", "''")
     where = f"{COMPLETE_IMAGE} AND image_type = '{kind}'"
+    series = "series" if "series" in warehouse.columns("images") else "NULL"
     rows = warehouse.query(
-        "SELECT subject_id, path FROM (SELECT subject_id, path, md5(image_id::VARCHAR) AS place, row_number() OVER"
+        f"SELECT subject_id, path, series FROM (SELECT subject_id, path, {series} AS series,"
+        " md5(image_id::VARCHAR) AS place, row_number() OVER"
         f" (PARTITION BY subject_id ORDER BY md5(image_id::VARCHAR)) AS turn FROM images WHERE {where})"
         f" ORDER BY turn, place LIMIT {sample * TRIED_MORE}"
     )
     ((count,),) = warehouse.query(f"SELECT count(*) FROM images WHERE {where}")
     title = f"{asked.reader or 'defaults'}, {asked.image_type}"
-    wanted = [Wanted(warehouse.image_root, path, asked.recipe) for _, path in rows]
+    wanted = [Wanted(warehouse.image_root, path, asked.recipe, series=which) for _, path, which in rows]
     problems: Counter[tuple[str, str]] = Counter()
     notes: Counter[str] = Counter()
     images: list[dict[str, Any]] = []
-    for place, (decoded, (subject, path)) in enumerate(zip(pool.decode(wanted), rows, strict=True), start=1):
+    for place, (decoded, (subject, path, which)) in enumerate(zip(pool.decode(wanted), rows, strict=True), start=1):
         result = decoded.result
         if isinstance(result, Prepared):
             notes.update(result.notes)
             if len(images) < sample:
-                tiles = list(_tiles(warehouse, path, asked.recipe))
+                tiles = list(_tiles(warehouse, path, which, asked.recipe))
                 named = f"{subject} · {path}" if names else ""
                 images.append({"tiles": tiles, "notes": list(result.notes), "named": named})
         elif isinstance(result, ImageProblem):
@@ -153,9 +155,9 @@ def _section(
     }
 
 
-def _tiles(warehouse: Warehouse, path: str, recipe: Recipe) -> Iterator[Tile]:
+def _tiles(warehouse: Warehouse, path: str, series: str | None, recipe: Recipe) -> Iterator[Tile]:
     """One file once more, this time with what every step makes of it; it was prepared in a worker without a fault."""
-    picture = read_picture(inside(warehouse.image_root, path, folders=True), recipe.channels)
+    picture = read_picture(inside(warehouse.image_root, path, folders=True), recipe.channels, series)
     colour = isinstance(recipe.channels, str)
     for step, now in stages(picture, recipe):
         if step is None:

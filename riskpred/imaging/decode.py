@@ -23,6 +23,7 @@ from riskpred.imaging.paths import ImageProblem, folder_digest, inside
 from riskpred.imaging.prepare import MARGIN, Prepared, prepare
 from riskpred.imaging.read import decode, read_file, read_picture
 from riskpred.imaging.recipe import prepare_picture, refuse_uninstalled
+from riskpred.imaging.series import files_of_series
 
 DECODER_CRASHED: Final = "decoder_crashed"
 """Reason of an image whose decoder was ended by the system: out of memory, or a fault in a codec."""
@@ -63,13 +64,14 @@ class Wanted:
     """One file (or folder that holds one series) to decode: `path` as the table has it, below `root`; what to make of
     it.
 
-    known: SHA-256 of bytes that need no decoding.
+    known: SHA-256 of bytes that need no decoding.   series: which series of a folder that holds several.
     """
 
     root: Path
     path: str
     recipe: Recipe
     known: tuple[str, ...] = ()
+    series: str | None = None
 
 
 def decode_one(wanted: Wanted) -> Decoded:
@@ -78,11 +80,15 @@ def decode_one(wanted: Wanted) -> Decoded:
     try:
         path = inside(wanted.root, wanted.path, folders=True)
         data = None if path.is_dir() else read_file(path)
-        content = folder_digest(path) if data is None else sha256(data).hexdigest()
+        own = files_of_series(path, wanted.series) if data is None and wanted.series is not None else None
+        content = folder_digest(path, own) if data is None else sha256(data).hexdigest()
         if content in wanted.known:
             return Decoded(None, content)
         quick = None if data is None else _quick(data, wanted.recipe)
-        return Decoded(quick or prepare_picture(read_picture(path, wanted.recipe.channels), wanted.recipe), content)
+        if quick is not None:
+            return Decoded(quick, content)
+        picture = read_picture(path, wanted.recipe.channels, wanted.series)
+        return Decoded(prepare_picture(picture, wanted.recipe), content)
     except ImageProblem as problem:
         return Decoded(ImageProblem(problem.reason, problem.wanted), content)
 

@@ -236,7 +236,7 @@ def _offset(text: str) -> str:
 
 
 def _seen(path: Path, asked: Asked) -> Seen:
-    picture = read_picture(path)
+    picture = read_picture(path, series=asked.series)
     array = picture.array[0]
     digest = hashlib.blake2b(repr(array.shape).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(array).data)

@@ -1,8 +1,9 @@
 """The file behind an image path of a table, never outside the image root; and what an unusable image is called."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from riskpred.records.image_path import folder_content, image_file
+from riskpred.records.image_path import content_of_files, folder_content, image_file
 
 
 class ImageProblem(Exception):
@@ -40,10 +41,13 @@ def inside(root: Path, relative: str, folders: bool = False) -> Path:
     return found
 
 
-def folder_digest(folder: Path) -> str:
-    """`folder_content` of a folder that an image path names. Raises: ImageProblem, path_refused or file_missing."""
+def folder_digest(folder: Path, files: Sequence[Path] | None = None) -> str:
+    """`folder_content` of a folder that an image path names, or of these files of it alone.
+
+    Raises: ImageProblem, path_refused or file_missing.
+    """
     try:
-        found = folder_content(folder)
+        found = folder_content(folder) if files is None else content_of_files(folder, files)
     except OSError:
         raise ImageProblem("file_missing", _WANTED["file_missing"]) from None
     if found is None:

@@ -145,25 +145,27 @@ def _told(readable: str) -> Iterator[None]:
             raise ImageProblem("unreadable", readable) from error
 
 
-def read_picture(path: Path, channels: Channels = "grey") -> Picture:
+def read_picture(path: Path, channels: Channels = "grey", series: str | None = None) -> Picture:
     """Read all of a picture, volume, series or study.
 
     Args:
         path: a file, or a folder that holds one DICOM series.
         channels: "grey" (colour becomes luminance), "rgb" (grey becomes three equal ones), or patterns of names, one a
             channel: path is then a folder, and each pattern names one file (or series' folder) in it, read grey.
+        series: which series to read, where path is a folder that holds several: as `images` has it.
 
     DICOM: any of one or many frames, uncompressed, RLE, JPEG (lossless too), JPEG-LS and JPEG 2000, as far as decoders
     are installed (extra `imaging`). Modality rescale or table is applied, per frame where frames have their own; the
     display window is not. Slices come sorted along their normal.
 
-    Raises: ImageProblem, its reason one of those of `read_image`, or not_a_series, several_series, localiser_in_series,
-        mixed_geometry, mixed_orientations, several_at_a_position, missing_slices; channel_missing, channel_ambiguous.
+    Raises: ImageProblem, its reason one of those of `read_image`, or not_a_series, several_series, series_missing,
+        localiser_in_series, mixed_geometry, mixed_orientations, several_at_a_position, missing_slices;
+        channel_missing, channel_ambiguous.
     """
     if isinstance(channels, tuple):
         return _study(path, channels)
     with _told(_ANY):
-        picture = read_series(path, channels) if path.is_dir() else _one_file(path, channels)
+        picture = read_series(path, channels, series) if path.is_dir() else _one_file(path, channels)
         if channels == "rgb" and picture.array.shape[0] == 1:
             picture = replace(picture, array=np.repeat(picture.array, 3, axis=0))
         if not np.isfinite(picture.array).all():

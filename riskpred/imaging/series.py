@@ -1,15 +1,17 @@
 """A folder that holds one DICOM series becomes one volume, its slices sorted by their position in the patient."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, TypeVar
 
 import numpy as np
+from pydicom import dcmread
 
 from riskpred.config.imaging import Channels
-from riskpred.imaging.dicom import PIXELS, Header, open_dicom
+from riskpred.imaging.dicom import DEFLATED, PIXELS, Header, open_dicom, transfer_syntax
 from riskpred.imaging.dicom_frames import check_decoding, stored
 from riskpred.imaging.dicom_geometry import SAME_PLACE_MM, Place, place, stack
 from riskpred.imaging.dicom_picture import colour_notes, empty, labels, planes, read_dicom
@@ -17,6 +19,7 @@ from riskpred.imaging.dicom_values import finish, values, window
 from riskpred.imaging.limits import MAX_FILE_BYTES, check_memory, check_size
 from riskpred.imaging.paths import ImageProblem
 from riskpred.imaging.picture import Picture
+from riskpred.records.ingest.identifiers import hashed_uid
 
 T = TypeVar("T")
 
@@ -42,17 +45,52 @@ def files_of(folder: Path) -> list[Path]:
     return sorted(found)
 
 
+def files_of_series(folder: Path, series: str) -> list[Path]:
+    """Files of one series of a folder that holds others too, by name; what is no DICOM file is passed over.
+
+    Args: series: hashed_uid of its SeriesInstanceUID.
+    Raises: ImageProblem: series_missing.
+    """
+    found = list[Path]()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False) and _series_of(Path(entry.path)) == series:
+                found.append(Path(entry.path))
+    if not 0 < len(found) <= MOST_FILES:
+        raise ImageProblem("series_missing", f"a folder with 1 to {MOST_FILES:,} files of the series that is named")
+    return sorted(found)
+
+
+def _series_of(path: Path) -> str | None:
+    """hashed_uid of the file's SeriesInstanceUID; None where it has none, or is not readable: no part of any series."""
+    try:
+        with path.open("rb") as stream:
+            if stream.read(132)[128:] != b"DICM" or transfer_syntax(stream) in DEFLATED:
+                return None
+            stream.seek(0)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found = dcmread(stream, specific_tags=["SeriesInstanceUID"], stop_before_pixels=True)
+    except Exception:  # noqa: BLE001 - a damaged neighbour may raise anything, and costs only itself
+        return None
+    uid = str(found.get("SeriesInstanceUID") or "").strip()
+    return hashed_uid(uid) if uid else None
+
+
 def _is_reading(entry: "os.DirEntry[str]") -> bool:
     return entry.name.lower().endswith(_READING) and entry.is_file(follow_symlinks=False)
 
 
-def read_series(folder: Path, channels: Channels) -> Picture:
+def read_series(folder: Path, channels: Channels, series: str | None = None) -> Picture:
     """The series as a volume.
 
+    Args: series: which one of a folder that holds several; None = the folder holds one and nothing else.
+
     Copies of a slice are left out, with a note. Raises: ImageProblem, besides those of a file: not_a_series,
-    several_series, localiser_in_series, mixed_geometry, mixed_orientations, several_at_a_position, missing_slices.
+    several_series, series_missing, localiser_in_series, mixed_geometry, mixed_orientations, several_at_a_position,
+    missing_slices.
     """
-    paths = files_of(folder)
+    paths = files_of(folder) if series is None else files_of_series(folder, series)
     for path in paths:
         with path.open("rb") as stream:
             if stream.read(132)[128:] != b"DICM":

@@ -18,6 +18,7 @@ class ImageRow:
     """One row of `images`. `time` is UTC microseconds, STATIC for null; `path` is relative to the image root.
 
     stamp: what stands for the file's content where sha256 is null: its size and mtime, or why it cannot be read.
+    series: which series of a folder that holds several; None = all of `path`.
     """
 
     image_id: str
@@ -27,6 +28,7 @@ class ImageRow:
     path: str
     sha256: str | None
     stamp: str | None = None
+    series: str | None = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -38,8 +39,13 @@ def folder_content(folder: Path) -> str | None:
 
     None: a link in it leads out of it. Raises: OSError.
     """
+    return content_of_files(folder, [file for _, file in _folder_files(folder)])
+
+
+def content_of_files(folder: Path, files: Iterable[Path]) -> str | None:
+    """As folder_content, of some files of a folder: those of one of its series."""
     digest = hashlib.sha256()
-    for name, file in _folder_files(folder):
+    for name, file in sorted((path.relative_to(folder).as_posix().encode(), path) for path in files):
         if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder)):
             return None
         with file.open("rb") as stream:

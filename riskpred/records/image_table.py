@@ -27,10 +27,10 @@ class ImageTable:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, columns: dict[str, str], root: Path) -> None:
         self._connection, self._root = connection, root
-        sha256 = "sha256" if "sha256" in columns else "NULL::VARCHAR"
+        sha256, series = (name if name in columns else "NULL" for name in ("sha256", "series"))
         self._select = (
             f"SELECT image_id::VARCHAR, subject_id::BIGINT, coalesce(epoch_us(time), {STATIC}), image_type::VARCHAR,"
-            f" path::VARCHAR, {sha256}::VARCHAR FROM images WHERE {COMPLETE_IMAGE}"
+            f" path::VARCHAR, {sha256}::VARCHAR, {series}::VARCHAR FROM images WHERE {COMPLETE_IMAGE}"
         )
 
     def rows(self, wanted: NDArray[np.int64]) -> Iterator[ImageRow]:
@@ -45,8 +45,9 @@ class ImageTable:
                 " ORDER BY subject_id, time NULLS FIRST, image_id, path, image_type"
             ).to_arrow_reader(_BATCH)
             for row in chain.from_iterable(zip(*(c.to_pylist() for c in b.columns), strict=True) for b in batches):
-                image_id, subject, time, kind, path, digest = row
-                yield ImageRow(image_id, subject, time, kind, path, digest, None if digest else self._stamp(path))
+                image_id, subject, time, kind, path, digest, series = row
+                stamp = None if digest else self._stamp(path, series)
+                yield ImageRow(image_id, subject, time, kind, path, digest, stamp, series)
 
     def subjects(self) -> NDArray[np.int64]:
         """Ascending ids of everyone with a row, be it incomplete."""
@@ -57,11 +58,11 @@ class ImageTable:
         """Sum of the digests of each subject's images, see digest.add_images. `subjects`: everyone, ascending."""
         sums = np.zeros((len(subjects), 2), dtype=np.uint64)
         for batch in self._connection.cursor().sql(self._select).to_arrow_reader(_BATCH):
-            image_id, subject, time, kind, path, sha256 = batch.columns
+            image_id, subject, time, kind, path, sha256, series = batch.columns
             owner = np.searchsorted(subjects, subject.to_numpy())
             # The compiled loop does not look: an owner that is nobody would be written past the end.
             assert np.isin(subject.to_numpy(), subjects).all(), "everyone with an image has a digest"
-            add_images(sums, owner, time.to_numpy(), (image_id, kind, path, self._contents(path, sha256)))
+            add_images(sums, owner, time.to_numpy(), (image_id, kind, path, self._contents(path, sha256, series)))
         return sums
 
     def incomplete(self) -> list[tuple[str, int | None, str]]:
@@ -79,14 +80,16 @@ class ImageTable:
             for number, *values in rows.fetchall()
         ]
 
-    def _contents(self, path: pa.Array, sha256: pa.Array) -> pa.Array:
+    def _contents(self, path: pa.Array, sha256: pa.Array, series: pa.Array) -> pa.Array:
         """What stands for the file of each image: its sha256, else its stamp."""
         empty = pc.or_kleene(pc.is_null(sha256), pc.equal(sha256, ""))
         if not pc.any(empty).as_py():
             return sha256
-        stamps = pa.array([self._stamp(name) for name in path.filter(empty).to_pylist()], sha256.type)
+        unknown = zip(path.filter(empty).to_pylist(), series.filter(empty).to_pylist(), strict=True)
+        stamps = pa.array([self._stamp(*one) for one in unknown], sha256.type)
         return pc.replace_with_mask(sha256, empty, stamps)
 
-    def _stamp(self, path: str) -> str:
+    def _stamp(self, path: str, series: str | None) -> str:
         found = image_file(self._root, path, folders=True)
-        return found if isinstance(found, str) else file_stamp(found)
+        stamp = found if isinstance(found, str) else file_stamp(found)
+        return stamp if series is None else f"{stamp} {series}"

@@ -113,7 +113,8 @@ class CachedImages:
         wanted = []
         for i in unread:
             known = () if self._known is None else self._known.contents.get(images[i].subject_id, ())
-            wanted.append(Wanted(image_root, images[i].path, self._plan.recipe_of(images[i].image_type), known))
+            row = images[i]
+            wanted.append(Wanted(image_root, row.path, self._plan.recipe_of(row.image_type), known, row.series))
         waiting: list[tuple[int, Prepared, str | None]] = []
         for i, decoded in zip(unread, self._pool.decode(wanted), strict=True):
             result, row = decoded.result, images[i]

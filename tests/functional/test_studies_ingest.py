@@ -1,11 +1,14 @@
 """The packaged studies on their real data: every fact accounted for, and the counts known from elsewhere."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from scipy.sparse.csgraph import connected_components
 
 from riskpred.config.study import load_model_config, packaged_studies
 from riskpred.imaging.inspect import FileLook
@@ -292,3 +295,30 @@ def test_physionet2012(ingested: Ingested) -> None:
         assert one(warehouse, zeros) == 0
         cold = "SELECT min(numeric_value) FROM events WHERE code = 'VITAL//TEMPERATURE'"
         assert float(str(one(warehouse, cold))) >= 25
+
+
+def test_busi_keeps_copies_together_and_drops_contradictory_ones(ingested: Ingested, real_data) -> None:
+    """598 sets of near-copies, counted by other code here; 15 images in sets that say both malignant and not."""
+    folder = real_data("busi")
+    named = [line.split(",") for line in (folder / "images.csv").read_text().splitlines()[1:]]
+    small = []
+    for name, _ in named:
+        with Image.open(folder / name) as picture:
+            small.append(np.asarray(picture.convert("L").resize((32, 32), Image.Resampling.BOX), float).ravel())
+    _, sets = connected_components(np.corrcoef(small) > 0.93)
+    says = defaultdict(set)
+    for one, (_, label) in zip(sets, named, strict=True):
+        says[one].add(label == "malignant")
+    doubtful = {one for one, said in says.items() if len(said) > 1}
+    assert (len(says), sum(one in doubtful for one in sets)) == (598, 15)
+
+    summary, path = ingested("busi")
+    assert summary.images == 780 - 15
+    assert summary.sources[0].reasons["contradictory_copy"] == 3 * 15
+    with Warehouse.open(path) as warehouse:
+        groups = warehouse.groups()
+        rows = warehouse.query("SELECT path, subject_id FROM images")
+    wanted = {name: one for one, (name, _) in zip(sets, named, strict=True) if one not in doubtful}
+    assert {name for name, _ in rows} == set(wanted)
+    pairs = {(wanted[name], groups.get(subject, subject)) for name, subject in rows}
+    assert len(pairs) == len({one for one, _ in pairs}) == len({group for _, group in pairs}) == 598 - len(doubtful)

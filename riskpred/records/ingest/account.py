@@ -25,7 +25,8 @@ _PHRASES = {
     "blank": "blank picture",
     "inverted": "picture with black and white exchanged",
     "cropped": "cropped picture",
-    "several_series": "several series in one folder",
+    "series_in_root": "series in SOURCE itself",
+    "ambiguous_path": "annotation of a path that is that of several images",
     "no_image": "annotation that names no image",
     "no_label": "annotation without a label",
     "no_such_image": "annotation of an image that was not kept",
@@ -49,7 +50,8 @@ _REPAIRS = {
     "file_missing": "put the files there, or correct `path`",
     "no_such_image": "correct the column that names the image, or raise `allow_rejects`; it may be a reject itself",
     "burned_in_annotation": "have the export cleaned, or set burned_in: allow where nothing in the pixels names anyone",
-    "several_series": "export each series into a folder of its own",
+    "ambiguous_path": "name the images of folders with several series by image_uid (their SeriesInstanceUID)",
+    "series_in_root": "put the series into a folder below SOURCE",
 }
 
 

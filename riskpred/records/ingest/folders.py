@@ -1,5 +1,6 @@
 """Takes in images found in a folder, or named by a DICOMDIR: each single image or series becomes a row of `images`."""
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -41,7 +42,10 @@ Problem = tuple[str, str] | None
 
 @dataclass(frozen=True)
 class _Item:
-    """One image to be: `path` is a file, or the folder of a series.   identifier: of its person, in the source."""
+    """One image to be: `path` is a file, or the folder of a series.   identifier: of its person, in the source.
+
+    members: the series' files, where the folder holds others too.
+    """
 
     path: str
     header: Header
@@ -49,6 +53,12 @@ class _Item:
     identifier: str | None
     time: str | None
     problem: Problem
+    members: tuple[str, ...] | None = None
+
+    @property
+    def series(self) -> str | None:
+        """Which series of the folder."""
+        return None if self.members is None else self.header.series_uid
 
 
 def take_folder(folder: ImageFolder, config: IngestConfig, books: Books, lookups: Lookups, files: Files) -> None:
@@ -64,7 +74,7 @@ def take_folder(folder: ImageFolder, config: IngestConfig, books: Books, lookups
     people, times = _map(folder, files.root), _times(folder, files.root)
     paths = _paths(folder, files)
     headers = list(files.look.headers(files.root, paths, f"look at {folder.path}", files.progress))
-    items, no_images = _items(folder, paths, headers, people, times)
+    items, no_images = _items(folder, files.root, paths, headers, people, times)
     book = books.source(folder.path)
     book.count.rows += len(paths)
     book.count.facts += len(items) + no_images
@@ -139,39 +149,41 @@ def _times(folder: ImageFolder, root: Path) -> dict[str, str]:
 
 def _items(
     folder: ImageFolder,
+    root: Path,
     paths: Sequence[str],
     headers: Sequence[Header],
     people: dict[str, str] | None,
     times: dict[str, str],
 ) -> tuple[list[_Item], int]:
     """Images to be, in order of their paths, and how many files are no images."""
-    places: dict[str, list[str | None]] = defaultdict(list)
     series: dict[tuple[str, str], list[tuple[str, Header]]] = defaultdict(list)
-    single: list[tuple[str, Header, Problem]] = []
+    single: list[tuple[str, Header, Problem, tuple[str, ...] | None]] = []
     no_images = 0
     for path, header in zip(paths, headers, strict=True):
+        parent = PurePosixPath(path).parent.as_posix()
         if header.form == "none":
             no_images += 1
             continue
-        parent = PurePosixPath(path).parent.as_posix()
-        if header.form == "dicom":
-            places[parent].append(header.series_uid if header.slice_of_volume else None)
         if header.slice_of_volume and header.series_uid is not None and header.problem is None:
             series[parent, header.series_uid].append((path, header))
         else:
-            single.append((path, header, header.problem))
+            single.append((path, header, header.problem, None))
     for (parent, _), members in series.items():
         if len(members) == 1:
-            single.append((*members[0], None))
+            single.append((*members[0], None, None))
             continue
         # What was known when the last slice was made; who differs within a series is nobody.
         late = {kind: max(h.times[kind] for _, h in members if kind in h.times) for kind in members[0][1].times}
         same = len({h.patient_id for _, h in members}) == 1
         first = members[0][1]
         whole = replace(first, times=late, frames=len(members), patient_id=first.patient_id if same else None)
-        mixed = len(set(places[parent])) > 1 or parent == "."
-        single.append((parent, whole, ("several_series", "one series in a folder of its own") if mixed else None))
-    made = [_item(folder, *one, people, times) for one in sorted(single, key=lambda one: one[0])]
+        own = tuple(path for path, _ in members)
+        alone = {PurePosixPath(path).name for path in own} == set(os.listdir(root / parent))
+        nameless = ("series_in_root", "a series in a folder below SOURCE") if parent == "." else None
+        single.append((parent, whole, nameless, None if alone else own))
+    made = [
+        _item(folder, *one, people, times) for one in sorted(single, key=lambda one: (one[0], one[1].series_uid or ""))
+    ]
     return made, no_images
 
 
@@ -180,6 +192,7 @@ def _item(
     path: str,
     header: Header,
     problem: Problem,
+    members: tuple[str, ...] | None,
     people: dict[str, str] | None,
     times: dict[str, str],
 ) -> _Item:
@@ -200,7 +213,7 @@ def _item(
         time = times.get(key)
     uid = header.series_uid if header.slice_of_volume and (header.frames or 1) > 1 else header.image_uid
     image_id = named.get("image_id") or uid or hashed_uid(path)
-    return _Item(path, header, image_id, identifier, time, problem or _unwanted(folder, header))
+    return _Item(path, header, image_id, identifier, time, problem or _unwanted(folder, header), members)
 
 
 def _unwanted(folder: ImageFolder, header: Header) -> Problem:
@@ -246,7 +259,7 @@ def _facts(
             problem = ("no_time" if item.time is None else "not_a_time"), WANTED["no_time"]
         problems.append(problem)
     asked = [
-        Asked(item.path, item.header.image_type, item.header.body_part, item.header.view, folder.checks)
+        Asked(item.path, item.header.image_type, item.header.body_part, item.header.view, folder.checks, item.series)
         for item, problem in zip(items, problems, strict=True)
         if problem is None
     ]
@@ -267,14 +280,19 @@ def _facts(
         {**described(item.header, pixels), THUMBNAIL: pixels and pixels.thumbnail}
         for item, pixels in zip(items, seen, strict=True)
     ]
-    content = [content_of(files.root / i.path) if s is None else None for i, s in zip(items, status, strict=True)]
+    content = [_content(item, files.root) if s is None else None for item, s in zip(items, status, strict=True)]
     return rows.drop("identifier", "when").with_columns(
         pl.Series(STATUS, status, dtype=pl.String),
         pl.Series(WOULD_DO, would_do, dtype=pl.String),
         pl.Series("image_id", [item.image_id for item in items], dtype=pl.String),
         pl.Series("image_type", [item.header.image_type for item in items], dtype=pl.String),
         pl.Series("path", [item.path for item in items], dtype=pl.String),
+        pl.Series("series", [item.series for item in items], dtype=pl.String),
         pl.Series("sha256", content, dtype=pl.String),
         pl.lit(None, dtype=pl.String).alias(LABEL),
         *pl.DataFrame(about, schema={**ABOUT, THUMBNAIL: pl.Binary}).get_columns(),
     )
+
+
+def _content(item: _Item, root: Path) -> str | None:
+    return content_of(root / item.path, None if item.members is None else [root / one for one in item.members])

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import polars as pl
 from riskpred.config.ingest import ROW, ImageMapping, TimeSpec
 from riskpred.errors import ConfigError
 from riskpred.progress import Progress
-from riskpred.records.image_path import folder_content, image_file
+from riskpred.records.image_path import content_of_files, folder_content, image_file
 from riskpred.records.ingest.identifiers import SUBJECT
 from riskpred.records.ingest.look import UNKNOWN, Asked, Header, Look, Seen
 from riskpred.records.ingest.mapping import STATUS
@@ -112,6 +113,7 @@ def apply_images(mapping: ImageMapping, time: TimeSpec, frame: pl.DataFrame, zon
         known.time.alias("time"),
         kind.alias("image_type"),
         path.alias("path"),
+        pl.lit(None, dtype=pl.String).alias("series"),
         _label(mapping, schema).alias(LABEL),
     )
     return _with_looks(_with_files(facts, files.root), mapping, files)
@@ -128,10 +130,10 @@ def path_of(template: str, schema: pl.Schema) -> tuple[pl.Expr, pl.Expr]:
     return pl.concat_str(parts), missing
 
 
-def content_of(path: Path) -> str | None:
-    """SHA-256 of a file, or of a folder's files; None for a folder with a link that leads out of it."""
+def content_of(path: Path, files: Sequence[Path] | None = None) -> str | None:
+    """SHA-256 of a file, or of a folder's files (`files`: these alone); None where a link leads out of the folder."""
     if path.is_dir():
-        return folder_content(path)
+        return folder_content(path) if files is None else content_of_files(path, files)
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

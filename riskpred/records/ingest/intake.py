@@ -265,7 +265,7 @@ def keep_images(facts: pl.DataFrame, mapping: int, book: OneSource, books: Books
     """Stage the accepted images, and keep their thumbnails for near-copies."""
     kept = facts.filter(pl.col(STATUS).is_null())
     books.thumbnails.add(kept.select("image_id", LABEL, "pixel_digest", THUMBNAIL).iter_rows())
-    names = ("image_id", "time", "image_type", "path", "sha256", *ABOUT)
+    names = ("image_id", "time", "image_type", "path", "series", "sha256", *ABOUT)
     staged = kept.select(*names, row=ROW, subject_id=SUBJECT, source=pl.lit(book.number), mapping=pl.lit(mapping))
     book.staging.add("image_fact", staged)
 

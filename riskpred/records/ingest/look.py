@@ -51,13 +51,17 @@ class Header:
 
 @dataclass(frozen=True)
 class Asked:
-    """One image whose pixels are to be looked at. checks: None = only whether it can be read and is not blank."""
+    """One image whose pixels are to be looked at. checks: None = only whether it can be read and is not blank.
+
+    series: which one of a folder that holds several; None = all of `path`.
+    """
 
     path: str
     image_type: str | None = None
     body_part: str | None = None
     view: str | None = None
     checks: PixelChecks | None = None
+    series: str | None = None
 
 
 @dataclass(frozen=True)

@@ -86,14 +86,14 @@ def run_ingest(
         study: name of a packaged study, or a folder with ingest.yaml.
         source: folder of the source files (it is also the image root), or a DuckDB file.
         memory_mb: of DuckDB; default: half the machine's memory, at most 4,000. The rest goes to disk beside `into`.
-        look: who opens image files; None = what a file says of itself stays unknown, and a study that asks for pixels
-            is refused.
+        look: who opens image files (imaging.inspect.FileLook); None = what a file says of itself stays unknown, and a
+            study that asks for what is in files is refused.
         folder: write a folder of MEDS Parquet shards (see records.shards) in place of a DuckDB file; also where `into`
             is a folder already, or `shards` is given.
         shards: how many; default: one per 5 million events.
 
     Raises:
-        ConfigError: ingest.yaml contradicts itself.
+        ConfigError: ingest.yaml contradicts itself, or asks for what is in image files, and `look` is None.
         InputError: a file, table or column missing or empty; a mapping rejects more than ingest.yaml allows.
         OutputError: `into` is locked, cannot be written, is a source, or is there and is no warehouse.
         After any of them `into` is as it was.
@@ -101,7 +101,7 @@ def run_ingest(
     progress = progress or Silent()
     config = load_ingest(study)
     _check_zone(config)
-    _check_look(config, look)
+    _refuse_unlooked(config, look)
     memory_mb = memory_mb or _default_memory_mb()
     _refuse_source(into, [source])
     if not (folder or shards is not None or into.is_dir()):
@@ -193,8 +193,8 @@ def _finish(
         raise InputError(
             "no fact of any source became an event or an image.",
             wanted="at least one",
-            got=", ".join(f"{count.source}: {count.missing:,} missing, {count.ignored:,} ignored" for count in counts),
-            do="check the columns that ingest.yaml names",
+            got="; ".join(_fates(count) for count in counts),
+            do="check what ingest.yaml names and wants against the source",
         )
     groups = joined_groups(_by_subject(columns, "group"), together) if together else _by_subject(columns, "group")
     splits = assigned(config.splits, subjects, _by_subject(columns, "value"), groups)
@@ -217,6 +217,11 @@ def _finish(
         splits=dict(sorted(Counter(splits).items())),
         sources=counts,
     )
+
+
+def _fates(count: SourceCount) -> str:
+    refused = "".join(f", {times:,} refused as {reason}" for reason, times in count.reasons.most_common())
+    return f"{count.source}: {count.missing:,} missing, {count.ignored:,} ignored{refused}"
 
 
 def _near_copies(config: IngestConfig, books: Books, counts: tuple[SourceCount, ...]) -> list[list[int]]:
@@ -307,10 +312,19 @@ def _refuse_empty(files: list[SourceFile], books: Books, intake: Intake) -> None
         )
 
 
-def _check_look(config: IngestConfig, look: Look | None) -> None:
-    pixels = any(item.pixels for table in config.tables for item in table.images)
-    asked = pixels or bool(config.folders) or config.splits.near_copies is not None
-    assert look is not None or not asked, "a study that asks for what is in image files needs someone who opens them"
+def _refuse_unlooked(config: IngestConfig, look: Look | None) -> None:
+    """Raises: ConfigError, when the study asks for what is in image files, and nobody opens them."""
+    if look is not None:
+        return
+    asking = [f"folders.{folder.name}" for folder in config.folders]
+    asking += [f"tables.{table.name}.images (pixels)" for table in config.tables if any(i.pixels for i in table.images)]
+    asking += ["splits.near_copies"] if config.splits.near_copies is not None else []
+    if asking:
+        raise ConfigError(
+            f"ingest.yaml, {', '.join(asking)}: asks for what is in image files, and nobody was given who opens them.",
+            wanted="run_ingest(..., look=look), where look is a riskpred.imaging.inspect.FileLook",
+            do="write `with FileLook() as look:` around the call, or use `riskpred ingest`, which does",
+        )
 
 
 def _check_zone(config: IngestConfig) -> None:

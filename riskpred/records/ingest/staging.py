@@ -15,7 +15,7 @@ _TABLES = {
     "image_fact": "source INTEGER, mapping INTEGER, row BIGINT, subject_id BIGINT, image_id VARCHAR, time TIMESTAMP,"
     " image_type VARCHAR, path VARCHAR, sha256 VARCHAR, body_part VARCHAR, view VARCHAR, laterality VARCHAR,"
     " frames BIGINT, row_spacing_mm DOUBLE, col_spacing_mm DOUBLE, slice_spacing_mm DOUBLE, pixel_digest VARCHAR,"
-    " notes VARCHAR",
+    " notes VARCHAR, series VARCHAR",
     "annotation_fact": "source INTEGER, mapping INTEGER, row BIGINT, image_id VARCHAR, image_path VARCHAR,"
     " lesion BIGINT, label VARCHAR,"
     " kind VARCHAR, path VARCHAR, mask_value BIGINT, x_mm DOUBLE, y_mm DOUBLE, z_mm DOUBLE, diameter_mm DOUBLE,"
@@ -26,6 +26,7 @@ _TABLES = {
 }
 CONTRADICTED = {
     "no_such_image": "an image that the ingest kept",
+    "ambiguous_path": "one image at that path; those of a folder with several series are named by image_uid",
     "ambiguous_lesion": "one annotation per image and lesion",
     "contradictory_annotation": "none only for an image without a lesion",
 }
@@ -138,9 +139,11 @@ class Staging:
 
         To be called once `images` is made. As with images, all that contradict each other go.
         """
+        shared = "SELECT path FROM images GROUP BY path HAVING count(*) > 1"
         self._connection.execute(
             "UPDATE annotation_fact SET image_id = images.image_id FROM images"
             " WHERE annotation_fact.image_id IS NULL AND annotation_fact.image_path = images.path"
+            f" AND images.path NOT IN ({shared})"
         )
         lesion = "image_id, lesion"
         several = (
@@ -150,6 +153,7 @@ class Staging:
         marked = "SELECT image_id FROM annotation_fact WHERE kind <> 'none'"
         found = []
         for reason, field, condition in (
+            ("ambiguous_path", "image_path", f"image_id IS NULL AND image_path IN ({shared})"),
             ("no_such_image", "image_id", "image_id IS NULL OR image_id NOT IN (SELECT image_id FROM images)"),
             ("ambiguous_lesion", "lesion", f"({lesion}) IN ({several})"),
             ("contradictory_annotation", "kind", f"kind = 'none' AND image_id IN ({marked})"),

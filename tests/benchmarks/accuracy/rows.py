@@ -17,6 +17,7 @@ from riskpred.evaluate.gather import outcome_status, pattern_of
 from riskpred.features.batch import ImageInput
 from riskpred.features.plan import FeaturePlan, TabularPlan
 from riskpred.fit.data import Rows, stratified_folds, training_rows
+from riskpred.imaging.inspect import FileLook
 from riskpred.records.ingest import run_ingest
 from riskpred.records.warehouse import SPLITS, Warehouse
 from tests.benchmarks.accuracy.sets import BenchmarkSet, Design, data_folder
@@ -202,7 +203,9 @@ def warehouse_of(spec: BenchmarkSet, warehouses: Path) -> Path:
     made = warehouses / f"{spec.study}-{hashlib.blake2b(text, digest_size=6).hexdigest()}.duckdb"
     if not made.is_file():
         warehouses.mkdir(parents=True, exist_ok=True)
-        run_ingest(spec.study, simulated_hospital(warehouses) if not spec.data else data_folder(spec), made)
+        source = data_folder(spec) if spec.data else simulated_hospital(warehouses)
+        with FileLook() as look:
+            run_ingest(spec.study, source, made, look=look)
     return made
 
 

@@ -28,6 +28,7 @@ from riskpred.fit.findings import fit_stages
 from riskpred.fit.grid import learn_layout
 from riskpred.fit.members import fit_members
 from riskpred.fit.peer import fit_peer
+from riskpred.imaging.inspect import FileLook
 from riskpred.imaging.paths import ImageProblem
 from riskpred.model.threads import one_thread
 from riskpred.progress import Silent
@@ -203,7 +204,8 @@ def main(words: list[str] | None = None) -> int:
     data = (Path(root) if root else Path(__file__).parents[3].parent / "shared" / "data") / STUDY
     warehouse = given.into / "warehouse.duckdb"
     if not warehouse.is_file():
-        run_ingest(STUDY, data, warehouse)
+        with FileLook() as look:
+            run_ingest(STUDY, data, warehouse, look=look)
     config = load_model_config(STUDY)
     with one_thread(), Warehouse.open(warehouse) as source:
         source.finder = found_once(config, source, given.into / "findings.json")

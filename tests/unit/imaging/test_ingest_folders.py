@@ -1,79 +1,14 @@
 """`ingest` of folders and a DICOMDIR: each image or series once, what does not belong refused, no patient tag kept."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import duckdb
 import numpy as np
 import pydicom
-import pytest
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import generate_uid
 
-from riskpred.imaging.inspect import FileLook
-from riskpred.records.ingest import run_ingest
-
-PIXELS = np.random.default_rng(0).integers(100, 3000, (64, 48)).astype(np.uint16)
-CONFIG = """
-study: pacs
-timezone: Europe/Berlin
-folders:
-  - name: export
-    path: export
-    subject: PatientID
-    subject_map: {file: people.csv, identifier: pacs, subject: person}
-    wanted: {CR: {body_parts: [CHEST], views: [PA, AP]}, CT: {}}
-    checks: {inverted: allow}
-    allow_rejects: 1.0
-"""
-
-
-def write(path: Path, pixels: np.ndarray = PIXELS, **tags: Any) -> None:
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
-    meta.MediaStorageSOPInstanceUID = tags.get("SOPInstanceUID", generate_uid())
-    made = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    made.SOPClassUID, made.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    made.PatientID, made.PatientName = "SECRET-7", "Doe^Jane"
-    made.Modality, made.BodyPartExamined, made.ViewPosition = "CR", "CHEST", "PA"
-    made.AcquisitionDate, made.AcquisitionTime = "20200701", "120000"
-    made.SeriesInstanceUID = generate_uid()
-    made.Rows, made.Columns = pixels.shape
-    made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
-    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 16, 16, 15, 0
-    made.PixelSpacing = [0.5, 0.25]
-    made.PixelData = pixels.tobytes()
-    for name, value in tags.items():
-        setattr(made, name, value)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    made.save_as(path, enforce_file_format=True)
-
-
-@pytest.fixture
-def pacs(tmp_path: Path) -> Callable[..., Any]:
-    source = tmp_path / "source"
-    source.mkdir()
-    (source / "people.csv").write_text("pacs,person\nSECRET-7,7\n")
-
-    def ingest(config: str = CONFIG) -> tuple[Any, list[Any], list[Any], bytes]:
-        study = tmp_path / "study"
-        study.mkdir(exist_ok=True)
-        (study / "ingest.yaml").write_text(config)
-        into = tmp_path / "w.duckdb"
-        with FileLook(workers=0) as look:
-            summary = run_ingest(str(study), source, into, look=look)
-        with duckdb.connect(str(into), read_only=True) as connection:
-            images = connection.execute(
-                "SELECT path, subject_id, time::VARCHAR, image_type, body_part, view, frames, row_spacing_mm,"
-                " col_spacing_mm, pixel_digest, image_id FROM images ORDER BY path"
-            ).fetchall()
-            rejects = connection.execute("SELECT row_key, reason FROM rejects ORDER BY 1").fetchall()
-        return summary, images, rejects, into.read_bytes()
-
-    return ingest
+from tests.phantoms.export import PIXELS, SECRETS, write, write_series
+from tests.unit.imaging.conftest import PACS
 
 
 def test_images_series_and_what_does_not_belong(pacs, tmp_path: Path) -> None:
@@ -89,9 +24,7 @@ def test_images_series_and_what_does_not_belong(pacs, tmp_path: Path) -> None:
     write(export / "undated.dcm", AcquisitionDate="", AcquisitionTime="")
     (export / "notes.txt").write_text("no image")
     series = generate_uid()
-    for z in range(3):
-        more = {"ImagePositionPatient": [0, 0, 2.0 * z], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
-        write(export / "ct" / f"{z}.dcm", Modality="CT", SeriesInstanceUID=series, InstanceNumber=z + 1, **more)
+    write_series(export / "ct", series)
 
     summary, images, rejects, written = pacs()
 
@@ -111,7 +44,7 @@ def test_images_series_and_what_does_not_belong(pacs, tmp_path: Path) -> None:
     }
     (count,) = summary.sources
     assert (count.rows, count.facts, count.images, count.rejects, count.ignored) == (13, 11, 2, 8, 1)
-    for secret in (b"SECRET-7", b"Doe^Jane", series.encode()):
+    for secret in (*SECRETS, series.encode()):
         assert secret not in written
 
 
@@ -141,12 +74,26 @@ def test_a_dicomdir_names_its_files(pacs, tmp_path: Path) -> None:
     shutil.copytree(there, tmp_path / "source" / "export")
     (tmp_path / "source" / "people.csv").write_text("pacs,person\n77654033,1\n98890234,2\n")
 
-    config = CONFIG.replace("path: export", "path: export/DICOMDIR").replace(
+    config = PACS.replace("path: export", "path: export/DICOMDIR").replace(
         "    wanted: {CR: {body_parts: [CHEST], views: [PA, AP]}, CT: {}}\n", ""
     )
     summary, images, rejects, _ = pacs(config)
 
-    assert summary.sources[0].rows == 31
-    assert {row[1] for row in images} <= {1, 2}
-    assert len(images) + len(rejects) == summary.sources[0].facts
-    assert images
+    assert [(row[0].removeprefix("export/"), row[1], row[3], row[6]) for row in images] == [
+        ("77654033/CR1/6154", 1, "CR", 1),
+        ("77654033/CR2/6247", 1, "CR", 1),
+        ("77654033/CR3/6278", 1, "CR", 1),
+        ("98892001/CT5N", 2, "CT", 5),
+        ("98892003/MR1/15820", 2, "MR", 1),
+        ("98892003/MR1/4919", 2, "MR", 1),
+        ("98892003/MR1/5641", 2, "MR", 1),
+        ("98892003/MR2/15970", 2, "MR", 1),
+    ]
+    assert [(key.removeprefix("export/"), reason) for key, reason in rejects] == [
+        ("77654033/CT2", "missing_slices"),
+        ("98892001/CT2N", "mixed_orientations"),
+        ("98892003/MR2", "mixed_orientations"),
+        ("98892003/MR2", "mixed_orientations"),
+        ("98892003/MR700", "mixed_orientations"),
+    ], "localisers: planes that cross are no volume"
+    assert (summary.sources[0].rows, summary.sources[0].facts) == (31, 13)
