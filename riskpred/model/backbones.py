@@ -4,6 +4,7 @@ Whatever the network, no other picture of a batch has a part in a picture's numb
 frozen at the statistics that came with loaded weights.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import nullcontext
 from math import gcd
@@ -26,7 +27,7 @@ _GROUPS: Final = 32
 """Groups of a norm of MONAI's networks at most (Wu & He 2018); fewer where the channels ask for it."""
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, ABC):
     """Features of each picture by itself: maps of a network, their mean and smooth maximum over the picture.
 
     Shape: (T, C, H, W) or (T, C, Z, H, W) standardised pixels -> (T, width) float32.
@@ -62,9 +63,9 @@ class Backbone(nn.Module):
         """Only training: what a fitted network says in fp32 is what other paths are measured against."""
         return self.reduced and self.training
 
+    @abstractmethod
     def maps(self, values: Tensor) -> Tensor:
         """Maps of the last stage. Shape: (T, F, ...), 2F = width."""
-        raise NotImplementedError
 
     def freeze(self, stages: int) -> None:
         """The first stages learn nothing more."""

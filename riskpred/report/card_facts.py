@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Final, TypeGuard
 
 from riskpred.report.card_figures import Figures
+from riskpred.report.entries import number_in
 from riskpred.report.language import text
 from riskpred.report.names import Names
 
@@ -191,7 +192,7 @@ class Facts:
         ages = _list(self.defined.get("age_years"))
         if len(ages) != 2 or not any(ages):
             return None
-        low, high = (self.words.figure(age) if _number(age) is not None else "…" for age in ages)
+        low, high = (self.words.figure(age) if number_in(age) is not None else "…" for age in ages)
         return self.say("Ages %(low)s to %(high)s.", low=low, high=high)
 
     def _eligibility(self) -> str | None:
@@ -218,10 +219,10 @@ class Facts:
             bounds = [
                 f" {sign} {self.words.figure(value)}"
                 for key, sign in (("at_least", "≥"), ("at_most", "≤"))
-                if (value := _number(rule.get(key))) is not None
+                if (value := number_in(rule.get(key))) is not None
             ]
             spans = [0.0] if one.get("known_at_once") else [
-                years for years in map(_number, _list(self.defined.get("horizons_years"))) if years is not None
+                years for years in map(number_in, _list(self.defined.get("horizons_years"))) if years is not None
             ]  # fmt: skip
             when = ", ".join(self.words.within(years) for years in spans)
             found.append(
@@ -251,7 +252,7 @@ class Facts:
         return " ".join(found) or None
 
     def _missing(self) -> str | None:
-        known = [(share, one) for one in self._features() if (share := _number(one.get("missing"))) is not None]
+        known = [(share, one) for one in self._features() if (share := number_in(one.get("missing"))) is not None]
         most = sorted((pair for pair in known if pair[0] > 0), key=lambda pair: (-pair[0], pair[1]["name"]))
         if not known:
             return None
@@ -279,7 +280,7 @@ class Facts:
 
     def _characteristics(self) -> str | None:
         parts = []
-        age = {key: _number(value) for key, value in _dict(self.people.get("age")).items()}
+        age = {key: number_in(value) for key, value in _dict(self.people.get("age")).items()}
         if age.get("mean") is not None and age.get("sd") is not None:
             parts.append(
                 self.say(
@@ -289,7 +290,7 @@ class Facts:
                 )
             )
         for label, shares in (("sex", self.say("Sex")), ("patterns", self.say("Kinds of data"))):
-            given = {str(k): s for k, v in _dict(self.people.get(label)).items() if (s := _number(v)) is not None}
+            given = {str(k): s for k, v in _dict(self.people.get(label)).items() if (s := number_in(v)) is not None}
             if given:
                 listed = ", ".join(f"{name} {self.words.percent(share)}" for name, share in given.items())
                 parts.append(f"{shares}: {listed}.")
@@ -319,7 +320,7 @@ class Facts:
         )
 
     def _output(self) -> str | None:
-        horizons = {_number(one[1]) for one in self._targets()}
+        horizons = {number_in(one[1]) for one in self._targets()}
         spans = [self.words.within(years) for years in sorted(filter(_is_number, horizons))]
         if not spans:
             return None
@@ -381,10 +382,6 @@ def _list(entry: object) -> list[Any]:
 
 def _text(entry: object) -> str | None:
     return entry if isinstance(entry, str) and entry.strip() else None
-
-
-def _number(entry: object) -> float | None:
-    return float(entry) if isinstance(entry, int | float) and not isinstance(entry, bool) else None
 
 
 def _is_number(entry: float | None) -> TypeGuard[float]:

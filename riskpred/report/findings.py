@@ -7,6 +7,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
 
+from riskpred.report.entries import number_in, table_in
 from riskpred.report.language import text
 from riskpred.report.read import Row, finite, utc
 
@@ -73,13 +74,13 @@ def _lesions(rows: Sequence[Row]) -> dict[str, Any]:
 
 def _told(row: Row) -> dict[str, Any]:
     """One image as its evidence has it; `problem` says why its picture is not shown."""
-    note = _json(row["note"])
+    note = table_in(row["note"])
     measures = note.get("measures")
     shown = _blank(row["name"]) | {
         "time": utc(row["time"]),
         "stage": note.get("stage") if isinstance(note.get("stage"), str) else None,
         "measures": _measures(measures) if isinstance(measures, dict) else {},
-        "slice": _number(note.get("slice")),
+        "slice": number_in(note.get("slice")),
     }
     picture = row["picture"]
     if not picture:
@@ -99,7 +100,7 @@ def _told(row: Row) -> dict[str, Any]:
 def _measures(given: dict[str, Any]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for label, one in given.items():
-        numbers = {name: _number(value) for name, value in one.items()} if isinstance(one, dict) else {}
+        numbers = {name: number_in(value) for name, value in one.items()} if isinstance(one, dict) else {}
         found[label] = {name: value for name, value in numbers.items() if value is not None}
     return found
 
@@ -144,17 +145,3 @@ def _outlines(outline: str | None) -> tuple[list[dict[str, Any]], str | None]:
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return [], _UNREADABLE
     return found, None
-
-
-def _json(entry: str | None) -> dict[str, Any]:
-    """A note as a table; an unreadable one is empty."""
-    try:
-        found = json.loads(entry, parse_constant=lambda _: None) if entry else {}
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _number(entry: object) -> float | None:
-    known = isinstance(entry, int | float) and not isinstance(entry, bool) and math.isfinite(entry)
-    return float(entry) if known else None  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
+from riskpred.report.entries import number_in, table_in
 from riskpred.report.language import text
 from riskpred.report.names import feature_code
 from riskpred.report.read import Row, finite, utc
@@ -82,7 +83,7 @@ def _target(row: Row) -> tuple[str, float]:
 def images(evidence: Sequence[Row], explanations: Sequence[Row]) -> list[dict[str, Any]]:
     """Pictures with their regions; `problem` says why one of these is not shown."""
     rows = [row for row in evidence if row["kind"] == "image"]
-    named = [_json(row["note"]).get("modality") for row in rows]
+    named = [table_in(row["note"]).get("modality") for row in rows]
     return [
         _image(row, _of_picture(row, len(rows), explanations), named.count(name) if isinstance(name, str) else 1)
         for row, name in zip(rows, named, strict=True)
@@ -94,7 +95,7 @@ def _of_picture(row: Row, pictures: int, explanations: Sequence[Row]) -> list[Ro
     where it does not, and there are several pictures, it is told by the time of the modality's feature rows; where that
     does not single one out, none are given."""
     regions = [one for one in explanations if one["level"] == "region"]
-    modalities, named = {one["modality"] for one in regions}, _json(row["note"]).get("modality")
+    modalities, named = {one["modality"] for one in regions}, table_in(row["note"]).get("modality")
     if isinstance(named, str):
         modalities &= {named}
     elif pictures > 1:
@@ -122,7 +123,7 @@ def _image(row: Row, region_rows: Sequence[Row], together: int) -> dict[str, Any
     width, height = struct.unpack(">II", picture[16:24])
     if not (0 < width <= 8192 and 0 < height <= 8192):
         return shown | {"problem": _NOT_PNG}
-    note = _json(row["note"])
+    note = table_in(row["note"])
     regions, problem = _regions(row["outline"], note)
     for region in regions:
         region["contributions"] = {
@@ -146,13 +147,13 @@ def _image(row: Row, region_rows: Sequence[Row], together: int) -> dict[str, Any
         "regions": regions,
         "outcomes": [{"outcome": name, "horizon_years": horizons[name], "rest": rest[name]} for name in order],
         "weight": _share(note.get("weight")) if together > 1 else None,
-        "slice": _number(note.get("slice")),
+        "slice": number_in(note.get("slice")),
         "problem": problem,
     }
 
 
 def _share(entry: object) -> float | None:
-    found = _number(entry)
+    found = number_in(entry)
     return found if found is not None and 0 <= found <= 1 else None
 
 
@@ -163,7 +164,7 @@ def _regions(outline: str | None, note: dict[str, Any]) -> tuple[list[dict[str, 
     measured = {}
     for one in note.get("regions") or [] if isinstance(note.get("regions") or [], list) else []:
         if isinstance(one, dict) and isinstance(one.get("region"), str):
-            measured[one["region"]] = {name: _number(one.get(name)) for name in _MEASURES}
+            measured[one["region"]] = {name: number_in(one.get(name)) for name in _MEASURES}
     found = []
     try:
         for number, one in enumerate(json.loads(outline), start=1):
@@ -180,7 +181,7 @@ def _regions(outline: str | None, note: dict[str, Any]) -> tuple[list[dict[str, 
 
 def _spacing(note: dict[str, Any]) -> list[float] | None:
     spacing = note.get("spacing_mm")
-    numbers = [_number(one) for one in spacing] if isinstance(spacing, list) else []
+    numbers = [number_in(one) for one in spacing] if isinstance(spacing, list) else []
     kept = [number for number in numbers if number is not None and number > 0]
     return kept if len(numbers) == len(kept) == 2 else None
 
@@ -191,13 +192,13 @@ def guidelines(evidence: Iterable[Row]) -> list[dict[str, Any]]:
 
 
 def _guideline(row: Row) -> dict[str, Any]:
-    note = _json(row["note"])
+    note = table_in(row["note"])
     inputs = note.get("inputs")
     value = finite(row["value"])
     return {
         "equation": row["name"],
         "outcome": note.get("outcome") if isinstance(note.get("outcome"), str) else None,
-        "horizon_years": _number(note.get("horizon_years")),
+        "horizon_years": number_in(note.get("horizon_years")),
         "risk": value if value is not None and 0 <= value <= 1 else None,
         "time": utc(row["time"]),
         "applies": note.get("applies") is not False,
@@ -228,7 +229,7 @@ def _both(entry: object) -> dict[str, str] | None:
 def _input(name: str, entry: object) -> dict[str, Any]:
     entry = entry if isinstance(entry, dict) else {"value": entry}
     value, unit, time = entry.get("value"), entry.get("unit"), entry.get("time")
-    number = _number(value)
+    number = number_in(value)
     return {
         "name": name,
         "label": _both(entry.get("label")),
@@ -241,20 +242,3 @@ def _input(name: str, entry: object) -> dict[str, Any]:
 
 def _truth(value: object) -> str | None:
     return ("yes" if value else "no") if isinstance(value, bool) else None
-
-
-def _json(entry: str | None) -> dict[str, Any]:
-    """A note as a table; an unreadable one is empty."""
-    try:
-        found = json.loads(entry, parse_constant=lambda _: None) if entry else {}
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _number(entry: object) -> float | None:
-    return (
-        float(entry)
-        if isinstance(entry, int | float) and not isinstance(entry, bool) and math.isfinite(entry)
-        else None
-    )

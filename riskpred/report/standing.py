@@ -3,9 +3,10 @@
 The card's entry `evaluation` comes from outside as JSON: what is absent or of an unexpected shape is not shown.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
+
+from riskpred.report.entries import number_in
 
 FIGURES = ("observed", "expected", "observed_over_expected", "uno_c", "auc", "ici")
 
@@ -35,7 +36,7 @@ def evaluation(
 
 def _groups(one: dict[str, Any], sex: str | None, age_years: float | None) -> list[dict[str, Any]]:
     """Everyone first, then the person's age band and sex, where they were looked at."""
-    horizons = [row for row in _rows(one.get("horizons")) if _number(row.get("horizon_years")) is not None]
+    horizons = [row for row in _rows(one.get("horizons")) if number_in(row.get("horizon_years")) is not None]
     if not horizons:
         return []
     found = [_group(max(horizons, key=lambda row: float(row["horizon_years"])), {"who": "everyone"})]
@@ -43,7 +44,7 @@ def _groups(one: dict[str, Any], sex: str | None, age_years: float | None) -> li
         if sex is not None and row.get("sex") == sex:
             found.append(_group(row, {"who": "sex", "sex": sex}))
         elif age_years is not None and ("age_from" in row or "age_below" in row):
-            low, below = _number(row.get("age_from")), _number(row.get("age_below"))
+            low, below = number_in(row.get("age_from")), number_in(row.get("age_below"))
             if (low is None or age_years >= low) and (below is None or age_years < below):
                 found.append(_group(row, {"who": "age", "age_from": low, "age_below": below}))
     return found
@@ -53,10 +54,11 @@ def _group(row: dict[str, Any], who: dict[str, Any]) -> dict[str, Any]:
     figures = row.get("figures")
     table = figures if isinstance(figures, dict) else {}
     shown = {
-        name: {part: _number(_dict(table.get(name)).get(part)) for part in ("value", "low", "high")} for name in FIGURES
+        name: {part: number_in(_dict(table.get(name)).get(part)) for part in ("value", "low", "high")}
+        for name in FIGURES
     }
     counts = {"n": _whole(row.get("n")), "events": _whole(row.get("events"))}
-    return who | {"horizon_years": _number(row.get("horizon_years")), **counts, **shown}
+    return who | {"horizon_years": number_in(row.get("horizon_years")), **counts, **shown}
 
 
 def _rows(entry: object) -> list[dict[str, Any]]:
@@ -69,11 +71,3 @@ def _dict(entry: object) -> dict[str, Any]:
 
 def _whole(entry: object) -> int | None:
     return entry if isinstance(entry, int) and not isinstance(entry, bool) else None
-
-
-def _number(entry: object) -> float | None:
-    return (
-        float(entry)
-        if isinstance(entry, int | float) and not isinstance(entry, bool) and math.isfinite(entry)
-        else None
-    )

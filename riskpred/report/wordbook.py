@@ -4,8 +4,9 @@ A card comes from outside as JSON: an entry of an unexpected shape counts as abs
 given in the language asked for, else in English.
 """
 
-import math
 from typing import Any
+
+from riskpred.report.entries import number_in
 
 
 class WordBook:
@@ -38,7 +39,7 @@ class WordBook:
         found = _dict(entry.get("range"))
         if "low" not in found and "high" not in found:
             found = _dict(found.get(sex)) if sex else {}
-        low, high = _number(found.get("low")), _number(found.get("high"))
+        low, high = number_in(found.get("low")), number_in(found.get("high"))
         if (low is None and high is None) or (low is not None and high is not None and low >= high):
             return None
         return {"low": low, "high": high} if entry.get("unit") == unit else None
@@ -77,9 +78,3 @@ def _said(entry: object, language: str, empty: bool = False) -> str | None:
 
 def _dict(entry: object) -> dict[str, Any]:
     return entry if isinstance(entry, dict) else {}
-
-
-def _number(entry: object) -> float | None:
-    if isinstance(entry, bool) or not isinstance(entry, int | float) or not math.isfinite(entry):
-        return None
-    return float(entry)

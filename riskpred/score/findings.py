@@ -4,23 +4,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from riskpred.config.segmentation import ImagingConfig
 from riskpred.features.findings import FindingSource, LookedAt, numbered
 from riskpred.features.look import Looker, look, lookers, signature, wanted
 from riskpred.features.looked import COLUMNS, Looked
-from riskpred.imaging.decode import DecodePool
+from riskpred.imaging.decode import DecodePool, Wanted
 from riskpred.imaging.paths import ImageProblem
 from riskpred.imaging.prepare import Prepared
 from riskpred.imaging.versions import decoder_version
 from riskpred.model.image_fast import NumericPath
 from riskpred.records.chunk import ImageRow, SubjectChunk
-from riskpred.score.image_cache import KEEP_DAYS, ImageCache, Known, Luggage, News, Notebook, cache_path
-from riskpred.score.images import CachedImages, Counts, NightImages
+from riskpred.score.image_cache import KEEP_DAYS, ImageCache, Notebook, cache_path
+from riskpred.score.images import CachedImages, NightImages
 from riskpred.score.layout import computed_schema
+from riskpred.score.remembered import Counts, Remembered
 
 if TYPE_CHECKING:
     from riskpred.model.bundle import Bundle
@@ -29,88 +28,18 @@ _SHAPE = (1, 1)
 """An entry of findings has no embedding: the cache is asked for none."""
 
 
-class StageFindings:
-    """One stage's findings, for a `NightFindings`; an image whose bytes were looked at before is not read again."""
+class StageFindings(Remembered[Looked]):
+    """One stage's findings, for a `NightFindings`."""
 
     def __init__(self, looker: Looker, pool: DecodePool, cache: Notebook | None) -> None:
-        self.counts = Counts()
+        super().__init__(Looked, signature(looker, decoder_version()), _SHAPE, pool, cache)
         self._looker = looker
-        self._pool, self._cache = pool, cache
-        self._key = signature(looker, decoder_version())
-        self._known: Known | None = None
 
-    def packed(self, subjects: NDArray[np.int64]) -> Luggage | None:
-        """What is known of these subjects (ascending), for another process; None where nothing is kept."""
-        if self._cache is None:
-            return None
-        return Luggage(self._cache.today, self._key, self._cache.known(self._key, subjects, _SHAPE))
+    def _wanted(self, row: ImageRow, image_root: Path, known: tuple[str, ...]) -> Wanted:
+        return wanted(self._looker.stage, row, image_root, known)
 
-    def carrying(self, luggage: Luggage | None) -> "StageFindings":
-        """The same stage with what was packed elsewhere."""
-        return StageFindings(self._looker, self._pool, luggage)
-
-    def take_in(self, news: News | None, counts: Counts) -> None:
-        """Keep what another process learned, and count what it did."""
-        self.counts = self.counts + counts
-        if news is not None and isinstance(self._cache, ImageCache):
-            self._cache.take_in(news)
-
-    def open(self, chunk: SubjectChunk) -> None:
-        """Read what the cache knows of the chunk's images, in one go."""
-        if self._cache is not None:
-            some = np.array([len(images) > 0 for images in chunk.images], dtype=bool)
-            self._known = self._cache.known(self._key, chunk.subject_id[some], _SHAPE)
-
-    def looked(self, images: Sequence[ImageRow], image_root: Path) -> list[Looked | ImageProblem]:
-        """What each image shows, in the order asked, or why it cannot be looked at."""
-        found: dict[int, Looked | ImageProblem] = {}
-        unread: list[int] = []
-        for i, row in enumerate(images):
-            place = None if self._known is None else self._known.find(row)
-            if place is None:
-                unread.append(i)
-            else:
-                found[i] = self._recall(place)
-        self.counts.cached += len(found)
-        stage = self._looker.stage
-        asked = [wanted(stage, images[i], image_root, self._contents(images[i])) for i in unread]
-        for i, decoded in zip(unread, self._pool.decode(asked), strict=True):
-            found[i] = self._one(images[i], image_root, decoded.result, decoded.content)
-        return [found[i] for i in range(len(images))]
-
-    def _one(
-        self, row: ImageRow, image_root: Path, result: Prepared | ImageProblem | None, content: str | None
-    ) -> Looked | ImageProblem:
-        if result is None:
-            # The same bytes at another place or with another time: only that is new.
-            assert self._known is not None
-            assert content is not None
-            again = self._recall(self._known.by_content[row.subject_id, content])
-            self.counts.cached += 1
-            if not row.sha256 and row.stamp is not None:
-                self._learn(row, content, again)
-            return again
-        self.counts.decoded += 1
-        found = result if isinstance(result, ImageProblem) else look(self._looker, result, row, image_root)
-        self.counts.rejected += isinstance(found, ImageProblem)
-        self._learn(row, content, found)
-        return found
-
-    def _contents(self, row: ImageRow) -> tuple[str, ...]:
-        return () if self._known is None else self._known.contents.get(row.subject_id, ())
-
-    def _recall(self, place: int) -> Looked | ImageProblem:
-        assert self._known is not None
-        assert self._cache is not None
-        self._cache.used(self._key, self._known, place)
-        found = self._known.result(place)
-        assert isinstance(found, Looked | ImageProblem), "an entry of findings"
-        return found
-
-    def _learn(self, row: ImageRow, content: str | None, found: Looked | ImageProblem) -> None:
-        # Without a content nothing was read (missing, refused, decoder crashed): another night may find it mended.
-        if self._cache is not None and content is not None:
-            self._cache.learn(self._key, row, content, found)
+    def _say(self, some: Sequence[tuple[ImageRow, Prepared]], image_root: Path) -> list[Looked | ImageProblem]:
+        return [look(self._looker, prepared, row, image_root) for row, prepared in some]
 
 
 class NightFindings(FindingSource):
@@ -126,7 +55,7 @@ class NightFindings(FindingSource):
             one.open(chunk)
 
     def looked(self, stage: str, images: Sequence[ImageRow], image_root: Path) -> list[Looked | ImageProblem]:
-        return self._stages[stage].looked(images, image_root)
+        return self._stages[stage].answers(images, image_root)
 
 
 class NightPictures(NightImages):

@@ -19,8 +19,8 @@ from riskpred.model.threads import one_thread
 from riskpred.score.compute import Common, Task
 from riskpred.score.findings import NightPictures
 from riskpred.score.image_cache import Luggage, News
-from riskpred.score.images import Counts
 from riskpred.score.parts import made_with
+from riskpred.score.remembered import Counts
 from riskpred.score.worker import Place, Worker
 
 _PACKAGE = Path(__file__).resolve().parents[1]

@@ -1,9 +1,12 @@
 """Runs a packaged study through riskpred's verbs, as a user would, and reads what `evaluate --json` says."""
 
+import argparse
 import contextlib
 import io
 import json
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +51,19 @@ def figures(rows: list[dict[str, Any]], seconds: dict[str, float], outcome: str,
                 f"| {row['outcome']} | {row['metric']} | {row['value']:.3f} | {ranged} | {row['n']} | {row['events']} |"
             )
     return "\n".join(lines)
+
+
+def run(
+    study: str, write: Callable[[Path, int, int], Any], images: int, outcome: str, metric: str, target: float
+) -> None:
+    """Draws phantoms in the study's layout, ingests, fits, evaluates the held-out part, prints one table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int, default=images)
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        work = given.work or Path(temporary)
+        if not (work / "source").exists():
+            write(work / "source", given.images, given.seed)
+        print(figures(*measured(study, work, given.seed), outcome, metric, target))

@@ -74,11 +74,11 @@ def test_what_was_measured_is_kept_by_the_bytes(images: list[ImageRow], tmp_path
     (looker,) = lookers(CONFIG, {}).values()
     with DecodePool(workers=0) as pool:
         first = StageFindings(looker, pool, ImageCache(cache_path(scores)))
-        found = first.looked(images, tmp_path)
+        found = first.answers(images, tmp_path)
         first._cache.close()  # type: ignore[union-attr]
         again = StageFindings(looker, pool, ImageCache(cache_path(scores)))
         again.open(chunk_of(images))
-        known = again.looked(images, tmp_path)
+        known = again.answers(images, tmp_path)
     assert isinstance(found[0], Looked)
     assert isinstance(known[1], ImageProblem)
     assert known[0] == found[0], "number by number"

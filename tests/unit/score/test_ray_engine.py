@@ -18,12 +18,13 @@ from riskpred.errors import InputError, OutputError, UsageError
 from riskpred.score import ray_engine
 from riskpred.score.compute import RISKS, Common, Task
 from riskpred.score.image_cache import cache_path
-from riskpred.score.images import Counts, NightImages
+from riskpred.score.images import NightImages
 from riskpred.score.parts import Parts, is_finished
 from riskpred.score.plan import Night as PlannedNight
 from riskpred.score.ray_cluster import refuse_ray
 from riskpred.score.ray_engine import MOST_TRIES, refuse_engine
 from riskpred.score.ray_worker import Answer, Problem, RayWorker, Started, problem_of
+from riskpred.score.remembered import Counts
 from riskpred.score.worker import Place
 
 Bundles = Callable[[int], Any]

@@ -70,7 +70,7 @@ def test_known_findings_are_those_that_were_found(segmenter: Segmenter, images: 
         first._cache.close()  # type: ignore[union-attr]
         again = StageFindings(segmenter, pool, ImageCache(cache_path(scores)))
         again.open(chunk_of(images))
-        known = again.looked(images, tmp_path)
+        known = again.answers(images, tmp_path)
         assert known[:2] == found[:2], "number by number, line by line"
         assert isinstance(known[2], ImageProblem)
         assert (known[2].reason, known[2].wanted) == (found[2].reason, found[2].wanted)
@@ -83,10 +83,10 @@ def test_another_network_knows_nothing_of_them(segmenter: Segmenter, images: lis
         other = Segmenter(STAGE, (new_network(STAGE).eval(),))
     cache = ImageCache(cache_path(tmp_path / "scores.duckdb"))
     with DecodePool(workers=0) as pool:
-        StageFindings(segmenter, pool, cache).looked(images, tmp_path)
+        StageFindings(segmenter, pool, cache).answers(images, tmp_path)
         mine = StageFindings(other, pool, cache)
         mine.open(chunk_of(images))
-        mine.looked(images, tmp_path)
+        mine.answers(images, tmp_path)
         assert mine.counts.cached == 0
 
 
@@ -95,17 +95,17 @@ def test_another_process_is_told_and_brings_back(segmenter: Segmenter, images: l
     subjects = np.array([row.subject_id for row in images])
     with DecodePool(workers=0) as pool:
         here = StageFindings(segmenter, pool, cache)
-        here.looked(images[:1], tmp_path)
+        here.answers(images[:1], tmp_path)
         luggage = here.packed(subjects)
         assert luggage is not None
         there = StageFindings(segmenter, pool, None).carrying(luggage)
         there.open(chunk_of(images))
-        there.looked(images, tmp_path)
+        there.answers(images, tmp_path)
         assert (there.counts.cached, there.counts.decoded) == (1, 2)
         here.take_in(luggage.news, there.counts)
         assert (here.counts.cached, here.counts.decoded) == (1, 3)
         here.open(chunk_of(images))
-        here.looked(images, tmp_path)
+        here.answers(images, tmp_path)
         assert here.counts.cached == 4, "what came back is known"
 
 
