@@ -33,6 +33,7 @@ from riskpred.fit.ranges import learn_ranges
 from riskpred.fit.scope import learn_scope
 from riskpred.fit.train import weights_used
 from riskpred.fit.words import card_words
+from riskpred.imaging.radiomics import Radiomics
 from riskpred.model.ageing import CARD_KEY as THIRTY_DAYS
 from riskpred.model.bundle import (
     DEFINITIONS,
@@ -87,6 +88,8 @@ def fit(
     config, cautions = load_model_config(study), load_cautions(study)
     config = config.model_copy(update={"network": asked_for(config.network, pretrain)})
     refuse_places(config, pretrain_weights)
+    for measured in config.imaging.radiomics.values():
+        Radiomics(measured)  # says at once what is not installed
     texts = load_card_texts(study).model_dump()
     with Warehouse.open(warehouse) as source:
         found = fit_segmentations(config, source, seed, progress)

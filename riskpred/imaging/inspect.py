@@ -30,7 +30,7 @@ from riskpred.imaging.metaimage import is_metaimage
 from riskpred.imaging.nifti import is_nifti
 from riskpred.imaging.paths import ImageProblem, inside
 from riskpred.imaging.raster import JPEG_MAGIC, PNG_MAGIC, TIFF_MAGIC
-from riskpred.imaging.read import read_picture
+from riskpred.imaging.read import ANY_FORMAT, read_picture
 from riskpred.progress import Progress
 from riskpred.records.ingest.identifiers import hashed_uid
 from riskpred.records.ingest.look import THUMBNAIL, Asked, Header, Seen
@@ -50,6 +50,11 @@ _ELEMENTS: Final = (
 _VIEWS: Final = {"LL": "LATERAL", "RL": "LATERAL", "LAT": "LATERAL", "LLD": "LATERAL", "RLD": "LATERAL"}
 _SECONDARY: Final = "1.2.840.10008.5.1.4.1.1.7"
 _WORD: Final = re.compile(r"[A-Z][A-Z0-9 _]{0,15}")
+_IMAGE_ENDINGS: Final = (
+    *(".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nii", ".nii.gz", ".mhd", ".mha"),
+)
+"""A file of such a name is meant to be an image, whatever is in it."""
+
 _BATCH: Final = 512
 _EVEN_PERCENT: Final = 0.1
 """A picture is blank where all but twice this share of its pixels hold one value."""
@@ -152,6 +157,9 @@ def _header(path: Path) -> Header:
         return Header("image", frames=1)
     if head.startswith(TIFF_MAGIC) or is_nifti(head) or is_metaimage(head):
         return Header("image")
+    if path.name.lower().endswith(_IMAGE_ENDINGS):
+        # Empty, cut off in its first bytes, or DICOM without its file header: an image that is lost, not another file.
+        raise ImageProblem("unreadable", ANY_FORMAT)
     return Header("none")
 
 

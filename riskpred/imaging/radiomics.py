@@ -7,6 +7,7 @@ what the picture covers counts, not the padding around it. scikit-image (extra `
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import Final
 
@@ -16,10 +17,13 @@ from scipy import ndimage
 from scipy.signal import fftconvolve
 
 from riskpred.config.radiomics import Family, RadiomicsStage
+from riskpred.errors import ConfigError
 from riskpred.imaging.prepare import Prepared
 
 MEASURING: Final = 1
 """Raised whenever this file may give other numbers for the same pixels."""
+
+_WITH_SKIMAGE: Final[frozenset[Family]] = frozenset({"cooccurrence", "patterns", "waves", "mass"})
 
 _GREY_LEVELS: Final = 32
 _DISTANCES: Final = (1, 3, 6)
@@ -42,9 +46,18 @@ _LEAST_MASS: Final = 0.002
 
 @dataclass(frozen=True)
 class Radiomics:
-    """Measures images as one stage of imaging.yaml says."""
+    """Measures images as one stage of imaging.yaml says. Raises: ConfigError (no scikit-image)."""
 
     stage: RadiomicsStage
+
+    def __post_init__(self) -> None:
+        families = [family for family in self.stage.families if family in _WITH_SKIMAGE]
+        if families and find_spec("skimage") is None:
+            raise ConfigError(
+                f"imaging.yaml, radiomics: {', '.join(families)} need scikit-image, which is not installed.",
+                wanted="the extra `imaging`",
+                do="pip install 'riskpred[imaging]', or name only other families",
+            )
 
     def values(self, prepared: Prepared) -> dict[str, float]:
         """Measure -> value; what cannot be told of this picture (a mass where none is dark enough) is not there.

@@ -47,7 +47,7 @@ from riskpred.imaging.series import read_series
 
 _PIXEL_DATA = Tag(0x7FE0, 0x0010)
 _READABLE = "a DICOM (Part 10), PNG, JPEG or TIFF file that decodes whole"
-_ANY = "DICOM (Part 10), NIfTI, MetaImage, PNG, JPEG or TIFF that decodes whole"
+ANY_FORMAT = "DICOM (Part 10), NIfTI, MetaImage, PNG, JPEG or TIFF that decodes whole"
 _HEAD = 4096
 """Bytes that tell a format."""
 
@@ -164,7 +164,7 @@ def read_picture(path: Path, channels: Channels = "grey", series: str | None = N
     """
     if isinstance(channels, tuple):
         return _study(path, channels)
-    with _told(_ANY):
+    with _told(ANY_FORMAT):
         picture = read_series(path, channels, series) if path.is_dir() else _one_file(path, channels)
         if channels == "rgb" and picture.array.shape[0] == 1:
             picture = replace(picture, array=np.repeat(picture.array, 3, axis=0))
@@ -189,7 +189,7 @@ def _one_file(path: Path, channels: Channels) -> Picture:
         return read_nifti(path, channels)
     if is_metaimage(head):
         return read_metaimage(path, channels)
-    raise ImageProblem("unknown_format", _ANY)
+    raise ImageProblem("unknown_format", ANY_FORMAT)
 
 
 def _study(folder: Path, patterns: tuple[str, ...]) -> Picture:

@@ -76,6 +76,13 @@ _MODALITIES = {
     "labs": text("Laboratory values"),
     "vitals": text("Vital signs"),
     "xray": text("X-ray"),
+    "findings": text("Findings in images"),
+    "radiomics": text("Measured in images"),
+    "omics": text("Genes and molecular tests"),
+    "activity": text("Activity"),
+    "static": text("Facts that do not change"),
+    "labs_series": text("Laboratory values over time"),
+    "vitals_series": text("Vital signs over time"),
 }
 _REMAINDERS = {
     "(presence)": text("Records like these, with typical values"),

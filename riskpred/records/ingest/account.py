@@ -110,7 +110,8 @@ def check_limits(tallies: list[Tally]) -> None:
     tally = over[0]
     reason, count = max(tally.refused.items(), key=lambda item: (item[1], item[0]))
     others = {name: n for name, n in sorted(tally.refused.items()) if name != reason}
-    share = tally.refused.total() / tally.judged
+    share = 100 * tally.refused.total() / tally.judged
+    together = f"all reasons together {share:.1f} %" if others else f"{share:.1f} %"
     got = _units_shown(tally) if reason == "unknown_unit" else None
     if others:
         got = "; ".join(filter(None, [got, *(f"{name} in {n:,} more" for name, n in others.items())]))
@@ -120,7 +121,7 @@ def check_limits(tallies: list[Tally]) -> None:
         do += f"; {len(over) - 1:,} more mapping{'s reject' if len(over) > 2 else ' rejects'} too much"
     raise InputError(
         f"{tally.source}: {_phrase(reason).format(code=tally.label)} in {count:,} of {tally.judged:,} rows"
-        f" ({100 * share:.1f} %, allowed {100 * tally.allowed:g} %).",
+        f" ({together}, allowed {100 * tally.allowed:g} %).",
         wanted=f"{tally.wanted[reason]} ({tally.where}{setting})",
         got=got,
         do=do,

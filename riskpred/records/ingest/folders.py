@@ -37,6 +37,8 @@ from riskpred.records.ingest.values import text_of
 _NOT_WANTED: Final = ("unwanted_image_type", "unwanted_body_part", "unwanted_view", "unwanted_laterality")
 """Reasons that a choice of ingest.yaml makes, not a defect of the export: the limit does not count them."""
 
+_LOST: Final = Header("image", ("unreadable", "a DICOM file, as the DICOMDIR says"))
+
 Problem = tuple[str, str] | None
 
 
@@ -72,8 +74,9 @@ def take_folder(folder: ImageFolder, config: IngestConfig, books: Books, lookups
         )
     where = f"ingest.yaml, folders.{folder.name}"
     people, times = _map(folder, files.root), _times(folder, files.root)
-    paths = _paths(folder, files)
+    paths, named = _paths(folder, files)
     headers = list(files.look.headers(files.root, paths, f"look at {folder.path}", files.progress))
+    headers = [_LOST if path in named and one.form == "none" else one for path, one in zip(paths, headers, strict=True)]
     items, no_images = _items(folder, files.root, paths, headers, people, times)
     book = books.source(folder.path)
     book.count.rows += len(paths)
@@ -94,21 +97,23 @@ def take_folder(folder: ImageFolder, config: IngestConfig, books: Books, lookups
             refuse_images(rows, tally, "image", book)
 
 
-def _paths(folder: ImageFolder, files: Files) -> list[str]:
+def _paths(folder: ImageFolder, files: Files) -> tuple[list[str], set[str]]:
+    """Files to look at, sorted, and which of them a DICOMDIR names."""
     assert files.look is not None
     found: set[str] = set()
+    named: set[str] = set()
     for place in sorted(files.root.glob(folder.path)):
         if place.is_dir():
             found |= {one.relative_to(files.root).as_posix() for one in place.glob(folder.files) if one.is_file()}
         else:
-            found |= set(files.look.directory(files.root, place.relative_to(files.root).as_posix()))
-    if not found:
+            named |= set(files.look.directory(files.root, place.relative_to(files.root).as_posix()))
+    if not found and not named:
         raise InputError(
             f"{folder.path}: no folder or DICOMDIR with files.",
             wanted=f"the images of folders.{folder.name} (ingest.yaml)",
             do="put them there, or correct --from",
         )
-    return sorted(found)
+    return sorted(found | named), named
 
 
 def _table(where: str, file: str, table: str | None, columns: Sequence[str], root: Path) -> pl.DataFrame:

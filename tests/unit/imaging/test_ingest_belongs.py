@@ -204,6 +204,17 @@ def test_an_error_says_how_many_and_nobody(pacs, tmp_path) -> None:
     assert not (tmp_path / "w.duckdb").exists()
 
 
+def test_an_error_counts_each_reason_and_all_together(pacs, tmp_path) -> None:
+    export = tmp_path / "source" / "export"
+    for name in "abc":
+        write(export / f"{name}.dcm")
+    write(export / "d.dcm", PatientID="OTHER")
+    write(export / "e.dcm", np.full((64, 48), 9, np.uint16))
+    with pytest.raises(InputError) as raised:
+        pacs(ALL.replace("allow_rejects: 1.0", "allow_rejects: 0.1"))
+    assert "1 of 5 rows (all reasons together 40.0 %, allowed 10 %)" in str(raised.value), "1 of 5 alone is 20 %"
+
+
 def test_a_map_in_which_one_identifier_is_two_people_is_refused(pacs, tmp_path) -> None:
     write(tmp_path / "source" / "export" / "a.dcm")
     (tmp_path / "source" / "people.csv").write_text("pacs,person\nSECRET-7,7\nSECRET-7,8\n")

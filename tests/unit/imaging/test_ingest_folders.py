@@ -97,3 +97,34 @@ def test_a_dicomdir_names_its_files(pacs, tmp_path: Path) -> None:
         ("98892003/MR700", "mixed_orientations"),
     ], "localisers: planes that cross are no volume"
     assert (summary.sources[0].rows, summary.sources[0].facts) == (31, 13)
+
+
+def test_a_file_named_as_an_image_that_is_none_is_refused_not_ignored(pacs, tmp_path: Path) -> None:
+    export = tmp_path / "source" / "export"
+    write(export / "a.dcm")
+    whole = (export / "a.dcm").read_bytes()
+    lost = {"empty.dcm": b"", "cut.DCM": whole[:100], "bare.dicom": whole[132:], "p.png": b"", "v.nii.gz": whole[:10]}
+    for name, data in lost.items():
+        (export / name).write_bytes(data)
+    (export / "notes.txt").write_bytes(b"")
+    (export / "LOCKFILE").write_bytes(whole[:10])
+
+    summary, images, rejects, _ = pacs()
+
+    assert [row[0] for row in images] == ["export/a.dcm"]
+    assert dict(rejects) == {f"export/{name}": "unreadable" for name in lost}
+    assert summary.sources[0].ignored == 2
+
+
+def test_a_file_that_a_dicomdir_names_and_that_is_no_image_is_refused(pacs, tmp_path: Path) -> None:
+    from pydicom.data import get_testdata_file
+
+    there = Path(str(get_testdata_file("DICOMDIR"))).parent
+    shutil.copytree(there, tmp_path / "source" / "export")
+    (tmp_path / "source" / "export" / "77654033" / "CR1" / "6154").write_bytes(b"")
+    (tmp_path / "source" / "people.csv").write_text("pacs,person\n77654033,1\n98890234,2\n")
+
+    summary, _, rejects, _ = pacs(PACS.replace("path: export", "path: export/DICOMDIR"))
+
+    assert ("export/77654033/CR1/6154", "unreadable") in rejects
+    assert summary.sources[0].ignored == 0

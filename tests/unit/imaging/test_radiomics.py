@@ -137,3 +137,10 @@ def test_a_family_twice_or_none_is_refused() -> None:
     for families in (["mass", "mass"], [], ["taste"]):
         with pytest.raises(ConfigError):
             parse(RadiomicsStage, {"image_types": ["US"], "families": families}, "imaging.yaml")
+
+
+def test_without_scikit_image_the_families_that_need_it_are_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("riskpred.imaging.radiomics.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="cooccurrence, patterns, waves, mass need scikit-image"):
+        Radiomics(RadiomicsStage(image_types=("US",)))
+    Radiomics(RadiomicsStage(image_types=("US",), families=("brightness", "edges", "layout")))

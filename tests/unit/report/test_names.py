@@ -1,5 +1,6 @@
 import pytest
 
+from riskpred.config.files import read_yaml, shipped
 from riskpred.report.language import language
 from riskpred.report.names import Names, feature_code
 from riskpred.report.words import Words
@@ -64,3 +65,11 @@ def test_what_has_no_words_is_shown_as_it_stands() -> None:
 def test_code_of_a_feature() -> None:
     assert feature_code("LAB//HDL:last:1825d") == "LAB//HDL"
     assert feature_code("LAB//HDL") == "LAB//HDL"
+
+
+def test_every_modality_of_a_packaged_study_has_a_name_in_chinese() -> None:
+    chinese = Names(Words(language("zh")))
+    files = (shipped("configs") / "studies").glob("*/features.yaml")
+    modalities = {name for file in files for name in read_yaml(file)["modalities"]}
+    assert {"findings", "radiomics", "omics"} <= modalities
+    assert [name for name in sorted(modalities) if chinese.modality(name).isascii()] == []
