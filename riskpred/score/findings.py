@@ -85,7 +85,7 @@ class StageFindings:
             # The same bytes at another place or with another time: only that is new.
             assert self._known is not None
             assert content is not None
-            again = self._recall(self._known.by_content[row.subject_id, content])
+            again = self._recall(self._known.same_bytes(row, content))
             self.counts.cached += 1
             if not row.sha256 and row.stamp is not None:
                 self._learn(row, content, again)
@@ -97,7 +97,7 @@ class StageFindings:
         return found
 
     def _contents(self, row: ImageRow) -> tuple[str, ...]:
-        return () if self._known is None else self._known.contents.get(row.subject_id, ())
+        return () if self._known is None else self._known.contents(row)
 
     def _recall(self, place: int) -> Looked | ImageProblem:
         assert self._known is not None

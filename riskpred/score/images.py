@@ -112,8 +112,8 @@ class CachedImages:
     ) -> None:
         wanted = []
         for i in unread:
-            known = () if self._known is None else self._known.contents.get(images[i].subject_id, ())
             row = images[i]
+            known = () if self._known is None else self._known.contents(row)
             wanted.append(Wanted(image_root, row.path, self._plan.recipe_of(row.image_type), known, row.series))
         waiting: list[tuple[int, Prepared, str | None]] = []
         for i, decoded in zip(unread, self._pool.decode(wanted), strict=True):
@@ -122,7 +122,7 @@ class CachedImages:
                 # The same bytes at another place or with another time: only that is new.
                 assert self._known is not None
                 assert decoded.content is not None
-                found[i] = again = self._recall(self._known.by_content[row.subject_id, decoded.content])
+                found[i] = again = self._recall(self._known.same_bytes(row, decoded.content))
                 self.counts.cached += 1
                 if not row.sha256 and row.stamp is not None:  # else nothing would be found by it
                     self._learn(row, decoded.content, again)
