@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import time
+from time import monotonic, time
 from typing import Any, Final
 
 import duckdb
@@ -32,6 +32,9 @@ _USED_GRAIN_DAYS: Final = 7
 """`used_day` is brought up to date only when it is this old: a night without news writes next to nothing."""
 
 _FLUSH: Final = 4096
+_FLUSH_SECONDS: Final = 30.0
+"""What was learned is written when it is so much or so old: to look at a volume takes seconds, and kill -9 comes."""
+
 _MEMORY: Final = "256MB"
 _DAY_SECONDS: Final = 86_400
 
@@ -195,6 +198,7 @@ class ImageCache(Notebook):
         super().__init__(int(time() // _DAY_SECONDS) if today is None else today)
         self.notes: list[str] = []
         self._file = file
+        self._flushed = monotonic()
         self._connection = self._open()
         if self._connection is not None:
             self._do("DELETE FROM entries WHERE used_day < ?", [self.today - keep_days])
@@ -223,7 +227,7 @@ class ImageCache(Notebook):
     def learn(self, encoder: str, row: ImageRow, content: str, result: EncodedImage | Looked | ImageProblem) -> None:
         """Keep what a file gave; see `Notebook`."""
         super().learn(encoder, row, content, result)
-        if len(self._new) >= _FLUSH:
+        if len(self._new) >= _FLUSH or monotonic() - self._flushed >= _FLUSH_SECONDS:
             self._flush()
 
     def take_in(self, news: News) -> None:
@@ -296,6 +300,7 @@ class ImageCache(Notebook):
         return found
 
     def _flush(self) -> None:
+        self._flushed = monotonic()
         if self._connection is not None and self._new:
             columns = {name: [entry[name] for entry in self._new] for name in _SCHEMA.names}
             rows = pa.table([pa.array(columns[f.name], type=f.type) for f in _SCHEMA], schema=_SCHEMA)

@@ -176,6 +176,17 @@ def test_a_person_is_forgotten_with_every_byte(scores):
     assert forget(scores.with_name("none.duckdb"), [1]) == 0
 
 
+def test_what_took_long_to_learn_is_not_kept_in_memory(scores, monkeypatch):
+    """Findings of few volumes may be the work of minutes: kill -9 must not cost them all."""
+    clock = [0.0]
+    monkeypatch.setattr("riskpred.score.image_cache.monotonic", lambda: clock[0])
+    with ImageCache(cache_path(scores), today=1) as cache:
+        for i, clock[0] in enumerate((0.0, 29.0, 31.0, 40.0)):
+            cache.learn(ENCODER, row(i, f"{i}.png"), f"content {i}", encoding(i))
+        with cache._connection.cursor() as look:
+            assert look.execute("SELECT count(*) FROM entries").fetchall() == [(3,)]
+
+
 def test_kill_at_any_moment_leaves_whole_entries(scores):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
