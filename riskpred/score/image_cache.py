@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import time
+from time import monotonic, time
 from typing import Any, Final
 
 import duckdb
@@ -32,6 +32,9 @@ _USED_GRAIN_DAYS: Final = 7
 """`used_day` is brought up to date only when it is this old: a night without news writes next to nothing."""
 
 _FLUSH: Final = 4096
+_FLUSH_SECONDS: Final = 30.0
+"""What was learned is written when it is so much or so old: to look at a volume takes seconds, and kill -9 comes."""
+
 _MEMORY: Final = "256MB"
 _DAY_SECONDS: Final = 86_400
 
@@ -39,6 +42,7 @@ _SCHEMA: Final = pa.schema(
     [
         ("encoder", pa.string()),
         ("subject_id", pa.int64()),
+        ("image_type", pa.string()),
         ("content", pa.string()),
         ("path", pa.string()),
         ("stamp", pa.string()),
@@ -56,9 +60,12 @@ _SCHEMA: Final = pa.schema(
     ]
 )
 _SPACING: Final = ("spacing_slice", "spacing_row", "spacing_column")
-_TEXTS: Final = ("subject_id", "content", "path", "stamp", "input_hash", "reason", "wanted", "found", "used_day")
+_KEY: Final = ("subject_id", "image_type", "content", "path", "stamp")
+"""What tells the entries of one encoder apart."""
+
+_TEXTS: Final = (*_KEY, "input_hash", "reason", "wanted", "found", "used_day")
 _TABLE: Final = """CREATE TABLE IF NOT EXISTS entries (
-    encoder VARCHAR, subject_id BIGINT, content VARCHAR, path VARCHAR, stamp VARCHAR, sent FLOAT[],
+    encoder VARCHAR, subject_id BIGINT, image_type VARCHAR, content VARCHAR, path VARCHAR, stamp VARCHAR, sent FLOAT[],
     mean DOUBLE[], sd DOUBLE[], spacing_slice DOUBLE, spacing_row DOUBLE, spacing_column DOUBLE, input_hash VARCHAR[],
     reason VARCHAR, wanted VARCHAR, found VARCHAR, used_day INTEGER)"""
 
@@ -72,10 +79,11 @@ def cache_path(scores: Path) -> Path:
 class Known:
     """Entries of some subjects' images for one encoder, as columns.
 
+    The image type is part of what an entry is known by: it decides how a file's bytes are prepared.
+
     Shape: start (N + 1,): entry n has pictures start[n]:start[n + 1], T in all; none where the file was a reject.
         sent (T, R, V); moments (T, 2): mean, SD; spacing_mm (N, 3): of slices, of rows, of columns.
-    by_file, by_content: place of an entry by (subject, path, stamp) and by (subject, content). contents: of each
-    subject.
+    by_file, by_content: place of an entry by (subject, image type, path, stamp) and by (subject, image type, content).
     """
 
     columns: dict[str, list[Any]]
@@ -83,15 +91,25 @@ class Known:
     sent: NDArray[np.float32]
     moments: NDArray[np.float64]
     spacing_mm: NDArray[np.float64]
-    by_file: dict[tuple[int, str, str], int]
-    by_content: dict[tuple[int, str], int]
-    contents: dict[int, tuple[str, ...]]
+    by_file: dict[tuple[int, str, str, str], int]
+    by_content: dict[tuple[int, str, str], int]
+    _contents: dict[tuple[int, str], tuple[str, ...]]
+
+    def contents(self, row: ImageRow) -> tuple[str, ...]:
+        """SHA-256 of all bytes known of the image's subject and type: these need no decoding."""
+        return self._contents.get((row.subject_id, row.image_type), ())
+
+    def same_bytes(self, row: ImageRow, content: str) -> int:
+        """Place of the entry of one of its `contents`."""
+        return self.by_content[row.subject_id, row.image_type, content]
 
     def find(self, row: ImageRow) -> int | None:
         """Place of the entry of an image as the table has it: by its sha256, else by an unchanged path and stamp."""
         if row.sha256:
-            return self.by_content.get((row.subject_id, row.sha256.lower()))
-        return None if row.stamp is None else self.by_file.get((row.subject_id, row.path, row.stamp))
+            return self.by_content.get((row.subject_id, row.image_type, row.sha256.lower()))
+        if row.stamp is None:
+            return None
+        return self.by_file.get((row.subject_id, row.image_type, row.path, row.stamp))
 
     def result(self, place: int) -> EncodedImage | Looked | ImageProblem:
         """What the file gave when it was read, number by number."""
@@ -125,7 +143,7 @@ class Notebook(ABC):
         """Keep what a file gave. `content`: SHA-256 of the bytes it was computed from."""
         entry: dict[str, object] = dict.fromkeys(_SCHEMA.names)
         entry |= {"encoder": encoder, "subject_id": row.subject_id, "content": content, "used_day": self.today}
-        entry |= {"path": row.path, "stamp": row.stamp}
+        entry |= {"image_type": row.image_type, "path": row.path, "stamp": row.stamp}
         if isinstance(result, ImageProblem):
             entry |= {"reason": result.reason, "wanted": result.wanted}
         elif isinstance(result, Looked):
@@ -139,7 +157,7 @@ class Notebook(ABC):
     def used(self, encoder: str, known: Known, place: int) -> None:
         """Say that an entry served tonight."""
         if known.columns["used_day"][place] <= self.today - _USED_GRAIN_DAYS:
-            key = {name: known.columns[name][place] for name in ("subject_id", "content", "path", "stamp")}
+            key = {name: known.columns[name][place] for name in _KEY}
             self._touched.append({"encoder": encoder, **key})
 
     @abstractmethod
@@ -180,6 +198,7 @@ class ImageCache(Notebook):
         super().__init__(int(time() // _DAY_SECONDS) if today is None else today)
         self.notes: list[str] = []
         self._file = file
+        self._flushed = monotonic()
         self._connection = self._open()
         if self._connection is not None:
             self._do("DELETE FROM entries WHERE used_day < ?", [self.today - keep_days])
@@ -208,7 +227,7 @@ class ImageCache(Notebook):
     def learn(self, encoder: str, row: ImageRow, content: str, result: EncodedImage | Looked | ImageProblem) -> None:
         """Keep what a file gave; see `Notebook`."""
         super().learn(encoder, row, content, result)
-        if len(self._new) >= _FLUSH:
+        if len(self._new) >= _FLUSH or monotonic() - self._flushed >= _FLUSH_SECONDS:
             self._flush()
 
     def take_in(self, news: News) -> None:
@@ -281,13 +300,14 @@ class ImageCache(Notebook):
         return found
 
     def _flush(self) -> None:
+        self._flushed = monotonic()
         if self._connection is not None and self._new:
             columns = {name: [entry[name] for entry in self._new] for name in _SCHEMA.names}
             rows = pa.table([pa.array(columns[f.name], type=f.type) for f in _SCHEMA], schema=_SCHEMA)
             names = ", ".join(_SCHEMA.names)
             self._do(f"INSERT INTO entries ({names}) SELECT {names} FROM rows", [], rows)
         if self._connection is not None and self._touched:
-            key = ("encoder", "subject_id", "content", "path", "stamp")
+            key = ("encoder", *_KEY)
             same = " AND ".join(f"entries.{name} IS NOT DISTINCT FROM rows.{name}" for name in key)
             self._do(
                 f"UPDATE entries SET used_day = ? FROM rows WHERE {same}",
@@ -355,13 +375,13 @@ def _index(table: pa.Table, shape: tuple[int, int]) -> Known:
     pictures = np.array([0 if one is None else len(one) for one in table["mean"].to_pylist()], dtype=np.int64)
     spacing = [table[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in _SPACING]
     columns = {name: table[name].to_pylist() for name in _TEXTS}
-    by_file, by_content, contents = {}, {}, dict[int, tuple[str, ...]]()
-    keys = (columns[name] for name in ("subject_id", "content", "path", "stamp"))
-    for place, (subject, content, path, stamp) in enumerate(zip(*keys, strict=True)):
-        by_content[subject, content] = place
-        contents[subject] = (*contents.get(subject, ()), content)
+    by_file, by_content, contents = {}, {}, dict[tuple[int, str], tuple[str, ...]]()
+    keys = (columns[name] for name in _KEY)
+    for place, (subject, image_type, content, path, stamp) in enumerate(zip(*keys, strict=True)):
+        by_content[subject, image_type, content] = place
+        contents[subject, image_type] = (*contents.get((subject, image_type), ()), content)
         if stamp is not None:
-            by_file[subject, path, stamp] = place
+            by_file[subject, image_type, path, stamp] = place
     return Known(
         columns,
         starts(pictures),

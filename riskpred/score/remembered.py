@@ -124,13 +124,13 @@ class Remembered(ABC, Generic[Said]):
         return {i: self._learned(row, content, one) for (i, row, _, content), one in zip(waiting, said, strict=True)}
 
     def _contents(self, row: ImageRow) -> tuple[str, ...]:
-        return () if self._known is None else self._known.contents.get(row.subject_id, ())
+        return () if self._known is None else self._known.contents(row)
 
     def _same_bytes(self, row: ImageRow, content: str | None) -> Said | ImageProblem:
         """The same bytes at another place or with another time: only that is new."""
         assert self._known is not None
         assert content is not None
-        again = self._recall(self._known.by_content[row.subject_id, content])
+        again = self._recall(self._known.same_bytes(row, content))
         self.counts.cached += 1
         if not row.sha256 and row.stamp is not None:  # else nothing would be found by it
             self._keep(row, content, again)

@@ -2,11 +2,14 @@
 
 import io
 import json
+import re
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+import riskpred.report as report
 from riskpred.config.radiomics import RADIOMICS
 from riskpred.report.draw import found
 from riskpred.report.findings import SHOWN_WITHOUT_PICTURE, findings
@@ -134,3 +137,13 @@ def test_every_radiomics_measure_has_a_name_of_its_own() -> None:
     assert EN.code("IMAGE//breast//mass_shadow") == "Breast image: darkest area: brightness behind against beside"
     assert ZH.code("IMAGE//breast//waves_sd_long_level") == "乳腺影像：宽水平条纹的不均匀程度"
     assert EN.code("IMAGE//left_hand//patterns_3_of_8_at_1").startswith("Left hand image: share of points with 3 of 8")
+
+
+def test_the_rim_of_a_number_grows_with_the_number() -> None:
+    """A picture of 48 pixels is drawn in units of its pixels: a rim of 3 of them would hide the lesion beside it."""
+    css = (Path(report.__file__).parent / "templates" / "charts.css").read_text()
+    (rule,) = re.findall(r"\.number-dark\{([^}]*)\}", css)
+    (width,) = re.findall(r"stroke-width:([^;]*)", rule)
+    assert width.endswith("em")
+    assert float(width.removesuffix("em")) <= 0.2
+    assert "stroke-linejoin:round" in rule

@@ -25,8 +25,8 @@ def scores(tmp_path):
     return tmp_path / "scores.duckdb"
 
 
-def row(subject, name, stamp="10 20", sha256=None):
-    return ImageRow(f"id {name}", subject, 0, "DX", name, sha256, stamp)
+def row(subject, name, stamp="10 20", sha256=None, image_type="DX"):
+    return ImageRow(f"id {name}", subject, 0, image_type, name, sha256, stamp)
 
 
 def encoding(seed, spacing=(np.nan, 0.25, np.nan)):
@@ -58,7 +58,9 @@ def test_what_comes_back_is_what_was_kept_to_the_last_bit(scores):
     filled(scores)
     with ImageCache(cache_path(scores), today=101) as cache:
         some = known(cache, [2, 3, 7])
-        assert sorted(some.contents) == [2, 3, 7]
+        assert [some.contents(row(i, f"{i}.png")) for i in (2, 3, 7, 4)] == [
+            ("content 2",), ("content 3",), ("content 7",), (),
+        ]  # fmt: skip
         for i in (2, 3, 7):
             got, want = some.result(some.find(row(i, f"{i}.png"))), encoding(i)
             np.testing.assert_array_equal(got.sent, want.sent)
@@ -80,6 +82,22 @@ def test_an_entry_is_found_by_path_and_stamp_or_by_sha256_and_by_nothing_else(sc
         assert some.find(row(1, "1.png", sha256="content 2")) is None
         assert some.find(row(1, "1.png", stamp=None)) is None
         assert not known(cache, range(10), "another encoder").by_content
+
+
+def test_the_same_bytes_of_another_image_type_are_not_known(scores):
+    """The type decides how a file is prepared: corrected in the table, it is another image."""
+    content = "c" * 64
+    with ImageCache(cache_path(scores), today=1) as cache:
+        cache.learn(ENCODER, row(1, "a.png"), content, encoding(1))
+        cache.learn(ENCODER, row(1, "a.png", image_type="MG"), content, encoding(2))
+        some = known(cache, [1])
+        for seed, kind in ((1, "DX"), (2, "MG")):
+            assert some.contents(row(1, "a.png", image_type=kind)) == (content,)
+            for asked in (row(1, "a.png", image_type=kind), row(1, "b.png", None, content, kind)):
+                np.testing.assert_array_equal(some.result(some.find(asked)).sent, encoding(seed).sent)
+        for asked in (row(1, "a.png", image_type="CR"), row(1, "b.png", None, content, "CR")):
+            assert some.find(asked) is None
+            assert some.contents(asked) == ()
 
 
 def test_a_reject_is_kept_with_its_reason(scores):
@@ -158,6 +176,17 @@ def test_a_person_is_forgotten_with_every_byte(scores):
     assert forget(scores.with_name("none.duckdb"), [1]) == 0
 
 
+def test_what_took_long_to_learn_is_not_kept_in_memory(scores, monkeypatch):
+    """Findings of few volumes may be the work of minutes: kill -9 must not cost them all."""
+    clock = [0.0]
+    monkeypatch.setattr("riskpred.score.image_cache.monotonic", lambda: clock[0])
+    with ImageCache(cache_path(scores), today=1) as cache:
+        for i, clock[0] in enumerate((0.0, 29.0, 31.0, 40.0)):
+            cache.learn(ENCODER, row(i, f"{i}.png"), f"content {i}", encoding(i))
+        with cache._connection.cursor() as look:
+            assert look.execute("SELECT count(*) FROM entries").fetchall() == [(3,)]
+
+
 def test_kill_at_any_moment_leaves_whole_entries(scores):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
@@ -185,7 +214,7 @@ def test_kill_at_any_moment_leaves_whole_entries(scores):
         run.stdout.close()
         with ImageCache(cache_path(scores), today=1) as cache:
             some = known(cache, range(100_000))
-            for (subject, content), place in some.by_content.items():
+            for (subject, _, content), place in some.by_content.items():
                 assert content == f"content {subject}"
                 np.testing.assert_array_equal(some.result(place).sent, encoding(subject).sent)
         assert cache.notes == []

@@ -1,5 +1,6 @@
 """What a night knows of findings: kept exactly, handed to another process, brought back, counted."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,24 @@ def test_another_network_knows_nothing_of_them(segmenter: Segmenter, images: lis
         mine.open(chunk_of(images))
         mine.answers(images, tmp_path)
         assert mine.counts.cached == 0
+
+
+@pytest.mark.parametrize("by", ["stamp", "content"])
+def test_a_corrected_image_type_is_looked_at_anew(
+    segmenter: Segmenter, images: list[ImageRow], tmp_path: Path, by: str
+) -> None:
+    """The type decides the preparation, so what the same bytes showed as another type says nothing."""
+    stage = STAGE.model_copy(update={"image_types": ("DX", "MG"), "steps": None})
+    both = Segmenter(stage, segmenter.networks)
+    corrected = [replace(row, image_type="MG", stamp=row.stamp if by == "stamp" else "touched") for row in images[:2]]
+    cache = ImageCache(cache_path(tmp_path / "scores.duckdb"))
+    with DecodePool(workers=0) as pool:
+        plain = StageFindings(both, pool, None).looked(corrected, tmp_path)
+        StageFindings(both, pool, cache).looked(images[:2], tmp_path)
+        later = StageFindings(both, pool, cache)
+        later.open(chunk_of(corrected))
+        assert later.looked(corrected, tmp_path) == plain
+        assert (later.counts.cached, later.counts.decoded) == (0, 2)
 
 
 def test_another_process_is_told_and_brings_back(segmenter: Segmenter, images: list[ImageRow], tmp_path: Path) -> None:
