@@ -149,7 +149,9 @@ def test_a_worker_that_has_all_it_needs_makes_parts(given: Any, small_hospital: 
 
 def test_a_worker_answers_for_what_it_was_given_only(given: Any) -> None:
     """Reasons are told with what stages found, while an encoder's pixels are read anew, as by the local engine."""
-    answer = made(given).make(Task(RISKS, 0, np.arange(101, 111), given.moment), {"a stage": None})
+    worker = made(given)
+    assert worker.start().problem is None
+    answer = worker.make(Task(RISKS, 0, np.arange(101, 111), given.moment), {"a stage": None})
     assert answer.problem is None
     assert answer.images == {}, "the engine would not know whose news these are"
 

@@ -101,11 +101,11 @@ def test_a_corrected_image_type_is_looked_at_anew(
     corrected = [replace(row, image_type="MG", stamp=row.stamp if by == "stamp" else "touched") for row in images[:2]]
     cache = ImageCache(cache_path(tmp_path / "scores.duckdb"))
     with DecodePool(workers=0) as pool:
-        plain = StageFindings(both, pool, None).looked(corrected, tmp_path)
-        StageFindings(both, pool, cache).looked(images[:2], tmp_path)
+        plain = StageFindings(both, pool, None).answers(corrected, tmp_path)
+        StageFindings(both, pool, cache).answers(images[:2], tmp_path)
         later = StageFindings(both, pool, cache)
         later.open(chunk_of(corrected))
-        assert later.looked(corrected, tmp_path) == plain
+        assert later.answers(corrected, tmp_path) == plain
         assert (later.counts.cached, later.counts.decoded) == (0, 2)
 
 
