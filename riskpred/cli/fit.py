@@ -125,6 +125,9 @@ def _recalibrate(old: Path, warehouse: Path, into: Path, as_json: bool) -> None:
 PRETRAINING = "pretraining"
 """Entry of the card; `riskpred.fit.pretrain_choice` says what it holds."""
 
+SEGMENTATION = "segmentation"
+"""The same; see `riskpred.fit.findings.fit_stages`."""
+
 
 def _done(bundle: "Bundle") -> dict[str, Any]:
     from riskpred.model.ageing import CARD_KEY
@@ -139,8 +142,23 @@ def _done(bundle: "Bundle") -> dict[str, Any]:
         "targets": [list(target) for target in bundle.model.targets],
         "counts": bundle.counts,
         CARD_KEY: bundle.card[CARD_KEY],
-        **({PRETRAINING: bundle.card[PRETRAINING]} if PRETRAINING in bundle.card else {}),
+        **{name: bundle.card[name] for name in (PRETRAINING, SEGMENTATION) if name in bundle.card},
     }
+
+
+def _segmented(stage: str, entry: dict[str, Any]) -> str:
+    """One line on what a stage learned from, what of it was no use, and how good it is on people it never saw."""
+    left_out = ", ".join(f"{reason} {count:,}" for reason, count in sorted(entry["left_out"].items()))
+    dice = [
+        f"{row['label']} {row['value']:.2f}"
+        for row in entry["quality"]
+        if row["metric"] == "dice_mean" and row["value"] is not None
+    ]
+    return (
+        f"  segmentation {stage}: {entry['images']:,} marked images of {entry['subjects']:,} subjects"
+        + (f"; left out: {left_out}" if left_out else "")
+        + (f"; Dice out of fold: {', '.join(dice)}" if dice else "")
+    )
 
 
 def _text(done: dict[str, Any]) -> str:
@@ -155,6 +173,7 @@ def _text(done: dict[str, Any]) -> str:
         years = [horizon for outcome, horizon in done["targets"] if outcome == name]
         when = "now" if years == [0.0] else f"within {', '.join(f'{year:g}' for year in years)} years"
         lines.append(f"  {name}: {counts['events']:,} events in {counts['subjects']:,} subjects; risk {when}")
+    lines += [_segmented(name, entry) for name, entry in done.get(SEGMENTATION, {}).items()]
     lines += [done[PRETRAINING]["said"]] if PRETRAINING in done else []
     lines.append(ageing_said(done))
     lines.append(f"next: riskpred evaluate {done['bundle']} WAREHOUSE")

@@ -31,7 +31,7 @@ from riskpred.fit.pretrain_choice import Start, asked_for, choose_start, refuse_
 from riskpred.fit.profile import learn_profiles
 from riskpred.fit.ranges import learn_ranges
 from riskpred.fit.scope import learn_scope
-from riskpred.fit.train import weights_used
+from riskpred.fit.train import image_networks
 from riskpred.fit.words import card_words
 from riskpred.imaging.radiomics import Radiomics
 from riskpred.model.ageing import CARD_KEY as THIRTY_DAYS
@@ -45,6 +45,7 @@ from riskpred.model.bundle import (
 )
 from riskpred.model.drift_reference import CARD_KEY, learn_drift_reference
 from riskpred.model.image_fast import image_encoders
+from riskpred.model.image_weights import WeightsReport
 from riskpred.model.layout import Layout
 from riskpred.model.manifest import refuse_target
 from riskpred.model.paths import numeric_paths
@@ -88,6 +89,7 @@ def fit(
     config, cautions = load_model_config(study), load_cautions(study)
     config = config.model_copy(update={"network": asked_for(config.network, pretrain)})
     refuse_places(config, pretrain_weights)
+    loaded = image_networks(config)
     for measured in config.imaging.radiomics.values():
         Radiomics(measured)  # says at once what is not installed
     texts = load_card_texts(study).model_dump()
@@ -109,7 +111,7 @@ def fit(
         if pictures is not None:
             make = pretrain_weights is not None
             start = choose_start(config.network, plan, layout, rows, pictures, seed, progress, make)
-        contents = _fit(config, plan, layout, rows, site, seed, progress, start, pictures or {})
+        contents = _fit(config, plan, layout, rows, site, seed, progress, start, pictures or {}, loaded)
         aged = card_entry(contents.model.targets, moved_by_month(contents.model, rows, chosen, later))
     segmented = {} if found is None or not found.card else {SEGMENTATION: found.card}
     said = {"cautions": list(cautions), "texts": texts, "period": period, THIRTY_DAYS: aged, **segmented}
@@ -160,10 +162,10 @@ def _fit(
     progress: Progress,
     start: Start,
     pictures: Mapping[str, Pictures],
+    loaded: Mapping[str, WeightsReport],
 ) -> Contents:
     network = config.network
     epochs = network.members * network.training.epochs
-    loaded = weights_used(network, plan, layout)
     fitted = fit_members(
         network,
         plan,

@@ -9,13 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from riskpred.config.imaging import Recipe
 from riskpred.config.network import Augmentation, NetworkConfig, Training
 from riskpred.config.network import ImageEncoder as ImageSettings
+from riskpred.config.study import ModelConfig
 from riskpred.features.plan import FeaturePlan, ImagePlan
 from riskpred.fit.augment import augmentation, augmented
 from riskpred.fit.data import stratified_folds
 from riskpred.fit.losses import GroupLabels, negative_log_likelihood
 from riskpred.fit.spline_base import CauseData, Choice, choose_fit, fit_cause
+from riskpred.model.backbones import backbone
 from riskpred.model.image import ImageEncoder
 from riskpred.model.image_weights import WeightsReport, load_weights, pixel_scale
 from riskpred.model.layout import Layout
@@ -137,15 +140,23 @@ def start_from_weights(member: Member, config: NetworkConfig) -> dict[str, Weigh
     return found
 
 
-def weights_used(config: NetworkConfig, plan: FeaturePlan, layout: Layout) -> dict[str, WeightsReport]:
-    """What of each modality's weights file fits its network, told before anything is trained.
+def image_networks(config: ModelConfig) -> dict[str, WeightsReport]:
+    """Make every image network once, before any work: what is not installed or does not fit is said at once.
 
-    Raises: InputError, ConfigError.
+    Returns: what of each modality's weights file fits its network, where it asks for one.
+    Raises: ConfigError (MONAI is not installed, too little fits), InputError (a file that holds no weights).
     """
-    if not any(isinstance(one, ImageSettings) and one.weights for one in config.encoders.values()):
-        return {}
+    found: dict[str, WeightsReport] = {}
     with torch.random.fork_rng(devices=[]):
-        return start_from_weights(Member(config, plan, layout), config)
+        for name, spec in config.features.modalities.items():
+            settings = config.network.encoders.get(name, ImageSettings())
+            if spec.kind != "image" or not isinstance(settings, ImageSettings):
+                continue
+            recipe = Recipe.of(spec.channels, (), spec.size, spec.volume, spec.slices)
+            network = backbone(settings, recipe.channel_count, recipe.dims)
+            if settings.weights is not None:
+                found[name] = load_weights(network, settings.weights)
+    return found
 
 
 def _augmentations(config: NetworkConfig, plan: FeaturePlan) -> dict[str, Augmentation]:

@@ -290,3 +290,18 @@ def test_forgotten_people_leave_no_finding(copied: Path) -> None:
     assert rows(copied, "SELECT count(*) FROM findings WHERE subject_id = 33") == [(0,)]
     assert rows(copied, "SELECT count(*) FROM evidence WHERE subject_id = 33") == [(0,)]
     assert rows(cache, asked) == [(0,)]
+
+
+def test_fit_says_what_a_stage_learned_from_and_what_of_it_was_no_use(
+    hospital: Hospital, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = bundle.card[CARD_KEY]["discs"]
+    odd = {**bundle.card, CARD_KEY: {"discs": {**card, "left_out": {"mask_size": 3}}}}
+    monkeypatch.setattr("riskpred.fit.run.fit", lambda *_, **__: replace(bundle, card=odd))
+    given = ["fit", str(hospital.study), str(hospital.warehouse), "--into", str(tmp_path / "b")]
+    said = CliRunner().invoke(app, given).output
+    dice = next(row["value"] for row in card["quality"] if row["metric"] == "dice_mean")
+    assert (
+        f"  segmentation discs: {card['images']:,} marked images of {card['subjects']:,} subjects;"
+        f" left out: mask_size 3; Dice out of fold: disc {dice:.2f}\n"
+    ) in said

@@ -1,6 +1,7 @@
 """How image networks are trained: from weights, with changed pictures, a cycle of the rate, a mean of weights."""
 
 import itertools
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from safetensors.torch import save_file
 
 from riskpred.config.network import Augmentation, ImageEncoder, NetworkConfig
 from riskpred.config.outcomes import OutcomesConfig
+from riskpred.config.study import load_model_config
+from riskpred.errors import ConfigError
 from riskpred.features.plan import FeaturePlan
 from riskpred.fit.data import Rows
 from riskpred.fit.grid import learn_layout
 from riskpred.fit.members import training_data
-from riskpred.fit.train import train_member, weights_used
+from riskpred.fit.train import image_networks, start_from_weights, train_member
 from riskpred.model.backbones import backbone
 from riskpred.model.layout import Layout
 from riskpred.model.network import Member
@@ -90,8 +93,23 @@ def test_weights_of_a_file_are_where_training_starts_and_kept_stages_where_it_en
     weights = {"file": str(tmp_path / "own.safetensors"), "layout": "riskpred"}
     settings = ImageEncoder.model_validate({"channels": (4, 8), "weights": weights, "freeze": 1})
     config = _with(quick, settings, learning_rate=0.01)
-    report = weights_used(config, plan, layout)["image"]
+    report = start_from_weights(Member(config, plan, layout), config)["image"]
     assert (report.matched, report.missing) == (len(state), ())
     kept = trained(config).encoders["image"].state_dict()
     assert torch.equal(kept["backbone.layers.0.weight"], state["layers.0.weight"])
-    assert weights_used(quick, plan, layout) == {}
+
+
+def test_every_image_network_is_made_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A packaged study that needs MONAI, and one whose weights are of another network: said at once."""
+    config = load_model_config("hospital")
+    assert image_networks(config) == {}
+    save_file({"layers.0.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+    weights = {"file": str(tmp_path / "other.safetensors"), "layout": "riskpred"}
+    other = _with(config.network, ImageEncoder.model_validate({"channels": (4, 8), "weights": weights}))
+    with pytest.raises(ConfigError, match="fit the network badly"):
+        image_networks(config.model_copy(update={"network": other}))
+    large = _with(config.network, ImageEncoder(network="resnet18"))
+    for name in ("monai", "monai.networks", "monai.networks.nets"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ConfigError, match="MONAI"):
+        image_networks(config.model_copy(update={"network": large}))
