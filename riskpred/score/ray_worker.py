@@ -82,10 +82,14 @@ class RayWorker:
             return Started(machine, f"this is {problem_of(error)}.")
 
     def make(self, task: Task, luggage: Mapping[str, Luggage | None]) -> Answer:
-        """Write one part. luggage: by modality, what the cache of images knows of its subjects."""
+        """Write one part. luggage: by modality or stage, what the cache knows of its subjects; no other is asked."""
         try:
             sources = (
-                {name: source.carrying(luggage.get(name)) for name, source in self._images.everything.items()}
+                {
+                    name: source.carrying(luggage.get(name))
+                    for name, source in self._images.everything.items()
+                    if name in luggage
+                }
                 if self._images is not None and luggage
                 else None
             )

@@ -146,6 +146,15 @@ def test_a_worker_that_has_all_it_needs_makes_parts(given: Any, small_hospital: 
     assert finished[0]["subjects"] == 40
 
 
+def test_a_worker_answers_for_what_it_was_given_only(given: Any) -> None:
+    """Reasons are told with what stages found, while an encoder's pixels are read anew, as by the local engine."""
+    worker = made(given)
+    assert worker.start().problem is None
+    answer = worker.make(Task(RISKS, 0, np.arange(101, 111), given.moment), {"a stage": None})
+    assert answer.problem is None
+    assert answer.images == {}, "the engine would not know whose news these are"
+
+
 def test_a_worker_says_what_its_machine_lacks(given: Any, tmp_path: Path) -> None:
     night = given.common.night
 
