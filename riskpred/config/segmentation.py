@@ -53,6 +53,13 @@ class SegmentationTraining(Strict):
     loss: Literal["dice_cross_entropy", "dice_focal"] = Field(
         "dice_cross_entropy", description="focal: where lesions are a tiny part of the picture"
     )
+    small_lesions: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="pixels of a lesion below the mean size, and those around it, count (mean / own size) ** this: "
+        "0 = as any pixel; 1 = a small lesion counts as much as a mean one",
+    )
     average: float = Field(0.995, ge=0, lt=1, description="decay of the weights' running mean; 0 = the last weights")
     augmentation: Augmentation = Augmentation()
 

@@ -85,10 +85,10 @@ def train_network(
         optimiser = torch.optim.AdamW(_parameter_groups(net, settings.weight_decay), lr=settings.learning_rate)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, settings.steps))
         kept = copy.deepcopy(net)
-        for step, (pixels, target) in zip(range(settings.steps), batches, strict=False):
+        for step, (pixels, target, weight) in zip(range(settings.steps), batches, strict=False):
             with torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):
                 found = net(pixels.contiguous(memory_format=layout))
-            loss = deep_loss([one.float() for one in found], target, settings)
+            loss = deep_loss([one.float() for one in found], target, weight, settings)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(net.parameters(), _CLIP)
@@ -100,38 +100,40 @@ def train_network(
     return done.eval().requires_grad_(False)
 
 
-def deep_loss(found: Sequence[Tensor], target: Tensor, settings: SegmentationTraining) -> Tensor:
+def deep_loss(found: Sequence[Tensor], target: Tensor, weight: Tensor, settings: SegmentationTraining) -> Tensor:
     """Loss of each level's logits against the target at its size, each level counting half of the finer one.
 
-    Shape: found: (T, L, ...) per level; target (T, L, ...) of the finest.
+    Shape: found: (T, L, ...) per level; target (T, L, ...) and weight (T, 1, ...) of the finest.
     """
-    pool = functional.avg_pool2d if target.ndim == 4 else functional.avg_pool3d
+    flat = target.ndim == 4
+    pool = functional.avg_pool2d if flat else functional.avg_pool3d
+    most = functional.max_pool2d if flat else functional.max_pool3d
     total, weights = target.new_zeros(()), 0.0
     for level, logits in enumerate(found):
         smaller = target.shape[-1] // logits.shape[-1]
-        at_size = pool(target, smaller) if smaller > 1 else target
-        total = total + 0.5**level * segmentation_loss(logits, at_size, settings.loss)
+        at_size, weigh = (pool(target, smaller), most(weight, smaller)) if smaller > 1 else (target, weight)
+        total = total + 0.5**level * segmentation_loss(logits, at_size, weigh, settings.loss)
         weights += 0.5**level
     return total / weights
 
 
-def segmentation_loss(logits: Tensor, target: Tensor, kind: str) -> Tensor:
+def segmentation_loss(logits: Tensor, target: Tensor, weight: Tensor, kind: str) -> Tensor:
     """Dice over the whole batch, per label, plus cross-entropy or focal loss of the pixels.
 
     Dice over one picture says nothing where it shows no lesion; over the batch it always does.
 
-    Shape: both (T, L, ...); target 0 to 1.
+    Shape: logits, target: (T, L, ...), target 0 to 1; weight: (T, 1, ...), how much each pixel counts in both parts.
     Source: Milletari et al. 2016, 3DV:565-571 (Dice); Lin et al. 2017, ICCV:2999-3007 (focal).
     """
     probability = logits.sigmoid()
     over = (0, *range(2, logits.ndim))
-    together, both = (probability * target).sum(over), (probability + target).sum(over)
+    together, both = (weight * probability * target).sum(over), (weight * (probability + target)).sum(over)
     dice = 1 - ((2 * together + 1) / (both + 1)).mean()
-    entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none") * weight
     if kind == "dice_focal":
         wrong = (probability - target).abs()
         entropy = entropy * wrong**_FOCUS
-        return dice + entropy.sum() / target.sum().clamp_min(1.0)
+        return dice + entropy.sum() / (weight * target).sum().clamp_min(1.0)
     return dice + entropy.mean()
 
 

@@ -17,6 +17,9 @@ from riskpred.imaging.segment import with_context
 _ELASTIC_KNOTS = 4
 """Independent shifts along each side of a picture; between them they are interpolated."""
 
+_AROUND = 2
+"""Pixels around a lesion that count as its own do."""
+
 
 class Example(NamedTuple):
     """One annotated image: its prepared pixels, and what they show.
@@ -41,7 +44,8 @@ class Batches:
 
     Each lesion comes as often as any other, whatever its size, and each picture without one as often as any other.
 
-    Shape: pixels (T, C, H, W) or (T, C, Z, H, W) float32; target (T, L, ...) float32, 1 = that label.
+    Shape: pixels (T, C, H, W) or (T, C, Z, H, W) float32; target (T, L, ...) float32, 1 = that label; weight
+        (T, 1, ...) float32, 1 or more: how much a pixel counts in the loss.
     """
 
     def __init__(self, stage: SegmentationStage, examples: Sequence[Example], draw: np.random.Generator) -> None:
@@ -49,6 +53,7 @@ class Batches:
         self.values = torch.tensor(list(stage.labels), dtype=torch.int16)
         self.with_lesion: list[_Place] = []
         self.without: list[_Place] = []
+        self.sizes: list[int] = []
         sides = np.zeros(stage.dims, np.int64)
         for number, example in enumerate(examples):
             assert example.target.shape == _target_shape(example.prepared.pixels)
@@ -58,7 +63,7 @@ class Batches:
         even = stage.network.stem * 2 ** (len(stage.network.widths) - 1)
         self.patch = tuple(-(-int(side) // even) * even for side in stage.training.patch or sides)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         size, share = self.stage.training.batch_size, self.stage.training.with_lesion
         lesions, others = _passes(self.with_lesion, self.draw), _passes(self.without, self.draw)
         owed = 0.0
@@ -71,19 +76,51 @@ class Batches:
             pixels, target = torch.stack([one for one, _ in cut]), torch.stack([one for _, one in cut])
             pixels, target = vary(pixels, target[:, None], self.stage)
             marked = target.round().to(torch.int16) == self.values.view(-1, *(1,) * self.stage.dims)
-            yield pixels, marked.float()
+            yield pixels, marked.float(), self._weight(marked)
 
     def _add(self, number: int, target: NDArray[np.uint8]) -> None:
         here = np.isin(target, list(self.stage.labels))
         pictures = here[None] if self.stage.dims == 3 else here
         for at, picture in enumerate(pictures):
-            if self.stage.training.patch is None or not picture.any():
-                (self.with_lesion if picture.any() else self.without).append(_Place(number, at, None))
+            settings = self.stage.training
+            if not picture.any():
+                self.without.append(_Place(number, at, None))
                 continue
-            parts, count = ndimage.label(picture, np.ones((3,) * picture.ndim))
+            if settings.patch is not None or settings.small_lesions:
+                parts, count = ndimage.label(picture, np.ones((3,) * picture.ndim))
+                self.sizes += np.bincount(parts[parts > 0])[1:].tolist()
+            if settings.patch is None:
+                self.with_lesion.append(_Place(number, at, None))
+                continue
             for middle in ndimage.center_of_mass(picture, parts, range(1, count + 1)):
                 self.with_lesion.append(_Place(number, at, tuple(round(x) for x in middle)))
             self.without.append(_Place(number, at, None))  # somewhere in it, mostly where there is none
+
+    def _weight(self, marked: Tensor) -> Tensor:
+        """1, and more in and around lesions smaller than the mean of those that train.
+
+        Without it a lesion counts by its pixels, and a network gains next to nothing from one that has few. What lies
+        around counts alike, so that nothing is gained by drawing it too large. Of a lesion that the patch cuts off,
+        the size is not known, and it counts by its pixels.
+
+        Shape: (T, L, ...) -> (T, 1, ...).
+        """
+        weight, power = torch.ones(len(marked), 1, *marked.shape[2:]), self.stage.training.small_lesions
+        if not power:
+            return weight
+        mean = float(np.mean(self.sizes))
+        for one, here in zip(weight, marked.any(dim=1).numpy(), strict=True):
+            parts, _ = ndimage.label(here, np.ones((3,) * here.ndim))
+            sizes = np.bincount(parts.ravel()).astype(np.float64)
+            sizes[0] = mean
+            if self.stage.training.patch is not None:
+                for axis in range(here.ndim):
+                    for end in (0, -1):
+                        sizes[parts.take(end, axis)] = mean
+            one[0] = torch.from_numpy(np.maximum(1.0, mean / sizes) ** power)[torch.from_numpy(parts).long()]
+        wide = 2 * _AROUND + 1
+        pool = functional.max_pool2d if self.stage.dims == 2 else functional.max_pool3d
+        return pool(weight, wide, stride=1, padding=_AROUND)
 
     def _cut(self, place: _Place) -> tuple[Tensor, Tensor]:
         """Pixels (C, ...) and target values (...) of one patch; 0 where it reaches beyond the picture."""

@@ -29,7 +29,8 @@ def target_of(
 ) -> NDArray[np.uint8]:
     """Value of the stage's label that each prepared pixel belongs to, 0 = none; a later lesion covers an earlier one.
 
-    A pixel belongs to what its centre lies in.
+    A pixel belongs to what its centre lies in; a mark so small that it holds no centre is the pixel it lies in, else
+    an image with a lesion would train, and be judged, as one without. What preparation cut away stays away.
 
     Shape: (Z, H, W).
     Raises: ImageProblem: a mask that cannot be read (its reason) or is of another size (mask_size); a mark that lacks
@@ -62,19 +63,24 @@ def _inside(
         where = prepared.grid.patient_mm(own)
         if np.isnan(where).any():
             raise ImageProblem("mark_incomplete", "a file that says where its voxels lie, for a sphere")
-        return np.asarray(((where - centre) ** 2).sum(axis=-1) <= (diameter / 2) ** 2)
+        held = np.asarray(((where - centre) ** 2).sum(axis=-1) <= (diameter / 2) ** 2)
+        direction = prepared.grid.direction
+        from_it = (where - centre)[..., ::-1] if np.isnan(direction).any() else (where - centre) @ direction
+        return _or_nearest(held, from_it / (prepared.grid.file_spacing_mm * _steps(prepared.grid)))
     if mark.kind == "box":
         top, left, height, width = _all(mark, "row", "col", "height_px", "width_px")
         rows, cols = at[..., 1], at[..., 2]
         within = (rows >= top - 0.5) & (rows < top + height - 0.5)
-        return within & (cols >= left - 0.5) & (cols < left + width - 0.5) & _on_slice(mark, prepared, at)
+        within &= (cols >= left - 0.5) & (cols < left + width - 0.5)
+        return _on_its_slice(mark, prepared, at, within, (top + (height - 1) / 2, left + (width - 1) / 2))
     if mark.kind == "polygon":
         if len(mark.points) < 3:
             raise ImageProblem("mark_incomplete", "3 corners or more, for a polygon")
         _, height_px, width_px = (int(side) for side in prepared.grid.shape)
         drawn = Image.new("1", (width_px, height_px))
         ImageDraw.Draw(drawn).polygon([(col, row) for row, col in mark.points], fill=1)
-        return _sampled(np.asarray(drawn)[None], at * (0, 1, 1)) & _on_slice(mark, prepared, at)
+        within = _sampled(np.asarray(drawn)[None], at * (0, 1, 1))
+        return _on_its_slice(mark, prepared, at, within, np.mean(mark.points, axis=0))
     raise ImageProblem("mark_incomplete", "mask, sphere, box, polygon or none as kind")
 
 
@@ -84,7 +90,39 @@ def _of_mask(mark: Annotation, prepared: Prepared, at: NDArray[np.float64], imag
     values = read_picture(inside(image_root, mark.path, folders=True)).array[0]
     if values.shape != tuple(prepared.grid.shape):
         raise ImageProblem("mask_size", "a mask with as many slices, rows and columns as its image")
-    return _sampled(values != 0 if mark.mask_value is None else values == mark.mask_value, at)
+    marked = values != 0 if mark.mask_value is None else values == mark.mask_value
+    held = _sampled(marked, at)
+    if held.any() or not marked.any():
+        return held
+    return _or_nearest(held, (at - np.argwhere(marked).mean(axis=0)) / _steps(prepared.grid))
+
+
+def _or_nearest(held: NDArray[np.bool_], away: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """`held`, or where nothing is the pixel that the mark's middle lies in.
+
+    Shape: (Z, H, W); away, in prepared pixels from the middle: (Z, H, W, axes).
+    """
+    return held if held.any() else np.asarray((np.abs(away) <= 0.5).all(axis=-1))
+
+
+def _steps(grid: Grid) -> NDArray[np.float64]:
+    """Voxels of the file from one prepared pixel to the next, in the order of the file's axes. Shape: (3,)."""
+    steps = np.empty(3)
+    steps[list(grid.axes)] = np.abs(grid.scale)
+    return steps
+
+
+def _on_its_slice(
+    mark: Annotation,
+    prepared: Prepared,
+    at: NDArray[np.float64],
+    within: NDArray[np.bool_],
+    middle: Sequence[float] | NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """What lies within a flat mark on its slice. Shape: within: (Z, H, W); middle: row, column in the file."""
+    here = _on_slice(mark, prepared, at)
+    away = (at[..., 1:] - middle) / _steps(prepared.grid)[1:]
+    return _or_nearest(within & here, np.where(here[..., None], away, np.inf))
 
 
 def _on_slice(mark: Annotation, prepared: Prepared, at: NDArray[np.float64]) -> NDArray[np.bool_]:

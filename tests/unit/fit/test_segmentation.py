@@ -141,7 +141,7 @@ def test_a_batch_holds_as_many_lesions_as_asked(examples: list[Example]) -> None
     """18 of 24 pictures show one; 3 of 8 in a batch do."""
     batches = iter(Batches(stage_of(with_lesion=0.375, augmentation=PLAIN), examples, np.random.default_rng(0)))
     for _ in range(3):
-        _, target = next(batches)
+        _, target, _ = next(batches)
         assert int(target.flatten(1).any(dim=1).sum()) == 3
     first = [next(batches)[0] for _ in range(2)]
     assert first[0].shape == (8, 1, 32, 32)
@@ -173,7 +173,10 @@ def test_a_turn_is_a_turn_whatever_the_sides_of_the_picture() -> None:
 def test_the_loss_falls_towards_the_truth(kind: Any) -> None:
     target = torch.zeros(2, 1, 8, 8)
     target[0, 0, 2:5, 2:5] = 1
-    losses = [float(segmentation_loss(scale * (2 * target - 1), target, kind)) for scale in (-4.0, 0.0, 4.0, 12.0)]
+    losses = [
+        float(segmentation_loss(scale * (2 * target - 1), target, torch.ones(2, 1, 8, 8), kind))
+        for scale in (-4.0, 0.0, 4.0, 12.0)
+    ]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 0.01
 
@@ -185,17 +188,22 @@ def test_dice_counts_the_whole_batch_so_that_an_empty_picture_takes_nothing_away
     logits = torch.log(probability / (1 - probability))
     dice = 1 - (2 * 0.25 * 4 + 1) / (0.25 * 32 + 4 + 1)
     entropy = -(4 * np.log(0.25) + 28 * np.log(0.75)) / 32
-    assert float(segmentation_loss(logits, target, "dice_cross_entropy")) == pytest.approx(dice + entropy, rel=1e-5)
+    loss = segmentation_loss(logits, target, torch.ones_like(target), "dice_cross_entropy")
+    assert float(loss) == pytest.approx(dice + entropy, rel=1e-5)
 
 
 def test_coarser_levels_count_half_of_the_finer() -> None:
     target = torch.zeros(1, 1, 8, 8)
     target[..., :4, :4] = 1
-    fine, coarse = torch.randn(1, 1, 8, 8), torch.randn(1, 1, 4, 4)
+    fine, coarse, weight = torch.randn(1, 1, 8, 8), torch.randn(1, 1, 4, 4), torch.ones(1, 1, 8, 8)
+    weight[..., 1, 1] = 5.0
+    largest = torch.ones(1, 1, 4, 4)
+    largest[..., 0, 0] = 5.0
     settings = SegmentationTraining()
     small = torch.zeros(1, 1, 4, 4)
     small[..., :2, :2] = 1
     wanted = (
-        segmentation_loss(fine, target, settings.loss) + segmentation_loss(coarse, small, settings.loss) / 2
+        segmentation_loss(fine, target, weight, settings.loss)
+        + segmentation_loss(coarse, small, largest, settings.loss) / 2
     ) / 1.5
-    assert float(deep_loss([fine, coarse], target, settings)) == pytest.approx(float(wanted), rel=1e-5)
+    assert float(deep_loss([fine, coarse], target, weight, settings)) == pytest.approx(float(wanted), rel=1e-5)

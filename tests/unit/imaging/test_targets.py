@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -76,6 +77,32 @@ def test_a_polygon_and_a_mask_by_value(tmp_path: Path) -> None:
     only = target_of(stage, [mark("mask", path="mask.png", mask_value=9)], flat(), tmp_path)
     assert np.array_equal(only[0] > 0, values == 9)
     assert ((target_of(stage, [mark("mask", path="mask.png")], flat(), tmp_path)[0] > 0) == (values > 0)).all()
+
+
+SMALL = {
+    # In the corner of four prepared pixels 4 file pixels wide, whose centres lie at 1.5, 5.5, 9.5 ...
+    "sphere": mark("sphere", x_mm=3.0, y_mm=11.0, z_mm=104.0, diameter_mm=1.0),
+    "box": mark("box", row=4, col=8, height_px=1, width_px=1, slice=2),
+    "polygon": mark("polygon", points=((3.8, 7.8), (3.8, 8.2), (4.2, 8.0)), slice=2),
+    "mask": mark("mask", path="mask.nii"),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(SMALL))
+def test_a_mark_between_the_centres_of_pixels_is_the_pixel_it_lies_in(kind: str, tmp_path: Path) -> None:
+    """Else an image with a lesion would train as one without."""
+    coarse = volume(4.0, (4, 5, 6))
+    voxels = np.zeros((4, 20, 24), np.uint8)
+    voxels[2, 4, 8] = 1
+    nibabel.Nifti1Image(voxels.transpose(2, 1, 0), np.eye(4)).to_filename(tmp_path / "mask.nii")
+    assert np.argwhere(target_of(STAGE, [SMALL[kind]], coarse, tmp_path)).tolist() == [[2, 1, 2]]
+
+
+def test_what_preparation_cut_away_is_no_target() -> None:
+    away = mark("sphere", x_mm=40.0, y_mm=11.0, z_mm=104.0, diameter_mm=1.0)
+    assert not target_of(STAGE, [away], volume(4.0, (4, 5, 6)), Path()).any()
+    beside = mark("box", row=4, col=30, height_px=1, width_px=1, slice=2)
+    assert not target_of(STAGE, [beside], volume(4.0, (4, 5, 6)), Path()).any()
 
 
 def test_a_polygon_lies_on_the_slice_that_its_height_in_the_patient_says() -> None:
