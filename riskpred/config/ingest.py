@@ -100,7 +100,10 @@ class ImageMapping(Strict):
     """One image per source row. `path` may hold {column} placeholders; it is relative to the image root."""
 
     image_id: str = Field(description="column with the image's identifier")
-    path: str = Field(description="template, e.g. images/{image_id}.png")
+    path: str = Field(
+        description="template, e.g. images/{image_id}.png; with a `*` in the name, e.g. slices/{patient}_*.png: "
+        "these files are the slices of one volume, in the order of the numbers in their names"
+    )
     image_type: str | None = Field(None, description="DICOM code for all rows: CR DX CT MR US MG OP")
     image_type_column: str | None = None
     time: TimeSpec | None = None

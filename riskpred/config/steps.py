@@ -69,7 +69,15 @@ class BiasField(_Step):
     iterations: int = Field(100, ge=1, le=500, description="at most, for each degree")
 
 
-class Zscore(_Step):
+class _Scale(_Step):
+    """A block that sets the scale of values."""
+
+    each_channel: bool = Field(
+        False, description="red, green and blue are sequences, each with a scale of its own, as listed channels are"
+    )
+
+
+class Zscore(_Scale):
     """Mean of the foreground becomes .5, `sd` standard deviations below and above it 0 and 1; beyond is cut."""
 
     step: Literal["zscore"]
@@ -77,7 +85,7 @@ class Zscore(_Step):
     sd: float = Field(3.0, gt=0, le=20)
 
 
-class Percentiles(_Step):
+class Percentiles(_Scale):
     """Two percentiles of the foreground become 0 and 1; beyond is cut: letters and dead pixels set no scale."""
 
     step: Literal["percentiles"]
@@ -90,7 +98,7 @@ class Percentiles(_Step):
         return _ascending(self, self.low, self.high)
 
 
-class MatchHistogram(_Step):
+class MatchHistogram(_Scale):
     """Percentiles of the foreground become the `landmarks` given, straight lines between them; beyond 0..1 is cut.
 
     One scale for MR of several scanners. Source: Nyul, Udupa & Zhang 2000, IEEE TMI 19:143-150.

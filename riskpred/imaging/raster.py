@@ -1,6 +1,8 @@
-"""PNG, JPEG and TIFF as pictures: grey of any depth, colours of 8 bits, the pages of a TIFF as slices."""
+"""PNG, JPEG and TIFF as pictures: grey of any depth, colours of 8 bits, the pages of a TIFF as slices, or files."""
 
 import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +36,24 @@ def read_raster(path: Path, channels: Channels) -> Picture:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path, formats=FORMATS) as picture:
             return _pages(picture, channels, path.stat().st_size)
+
+
+def read_rasters(paths: Sequence[Path], channels: Channels) -> Picture:
+    """Files of FORMATS as the slices of one volume, in the order given. Raises: as `read_raster`; mixed_geometry."""
+    with Image.open(paths[0], formats=FORMATS) as first:
+        rows, columns = first.height, first.width
+    count, file_bytes = 3 if channels == "rgb" else 1, sum(path.stat().st_size for path in paths)
+    check_size(rows, columns, len(paths))
+    check_memory(rows * columns * len(paths) * count, 2, file_bytes)
+    array = np.empty((count, len(paths), rows, columns), dtype=np.float32)
+    notes = list[str]()
+    for place, path in enumerate(paths):
+        one = read_raster(path, channels)
+        if one.shape != (1, rows, columns):
+            raise ImageProblem("mixed_geometry", "slices of one size, one a file")
+        array[:, place] = one.array[:, 0]
+        notes += one.notes
+    return replace(one, array=array, notes=tuple(dict.fromkeys(notes)))
 
 
 def _pages(picture: Image.Image, channels: Channels, file_bytes: int) -> Picture:

@@ -152,14 +152,15 @@ def read_picture(path: Path, channels: Channels = "grey", series: str | None = N
         path: a file, or a folder that holds one DICOM series.
         channels: "grey" (colour becomes luminance), "rgb" (grey becomes three equal ones), or patterns of names, one a
             channel: path is then a folder, and each pattern names one file (or series' folder) in it, read grey.
-        series: which series to read, where path is a folder that holds several: as `images` has it.
+        series: which series to read, where path is a folder that holds several: as `images` has it. A pattern of file
+            names may name PNG, JPEG or TIFF files: the slices of a volume of unknown spacing.
 
     DICOM: any of one or many frames, uncompressed, RLE, JPEG (lossless too), JPEG-LS and JPEG 2000, as far as decoders
     are installed (extra `imaging`). Modality rescale or table is applied, per frame where frames have their own; the
     display window is not. Slices come sorted along their normal.
 
     Raises: ImageProblem, its reason one of those of `read_image`, or not_a_series, several_series, series_missing,
-        localiser_in_series, mixed_geometry, mixed_orientations, several_at_a_position, missing_slices;
+        slices_missing, localiser_in_series, mixed_geometry, mixed_orientations, several_at_a_position, missing_slices;
         channel_missing, channel_ambiguous.
     """
     if isinstance(channels, tuple):

@@ -1,4 +1,5 @@
-"""A folder that holds one DICOM series becomes one volume, its slices sorted by their position in the patient."""
+"""A folder that holds one DICOM series becomes one volume, its slices sorted by their position in the patient; or
+pictures of it with names of one pattern do, sorted by the numbers in their names."""
 
 import os
 import warnings
@@ -19,6 +20,8 @@ from riskpred.imaging.dicom_values import finish, values, window
 from riskpred.imaging.limits import MAX_FILE_BYTES, check_memory, check_size
 from riskpred.imaging.paths import ImageProblem
 from riskpred.imaging.picture import Picture
+from riskpred.imaging.raster import read_rasters
+from riskpred.records.image_path import ANY, named_like
 from riskpred.records.ingest.identifiers import hashed_uid
 
 T = TypeVar("T")
@@ -48,9 +51,11 @@ def files_of(folder: Path) -> list[Path]:
 def files_of_series(folder: Path, series: str) -> list[Path]:
     """Files of one series of a folder that holds others too, by name; what is no DICOM file is passed over.
 
-    Args: series: hashed_uid of its SeriesInstanceUID.
+    Args: series: hashed_uid of its SeriesInstanceUID, or a pattern of file names with a `*`, which may be of any format.
     Raises: ImageProblem: series_missing.
     """
+    if ANY in series:
+        return _slices(folder, series)
     found = list[Path]()
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -59,6 +64,13 @@ def files_of_series(folder: Path, series: str) -> list[Path]:
     if not 0 < len(found) <= MOST_FILES:
         raise ImageProblem("series_missing", f"a folder with 1 to {MOST_FILES:,} files of the series that is named")
     return sorted(found)
+
+
+def _slices(folder: Path, names: str) -> list[Path]:
+    found = named_like(folder, names)
+    if not 0 < len(found) <= MOST_FILES:
+        raise ImageProblem("slices_missing", f"1 to {MOST_FILES:,} files, no links, with names of the pattern")
+    return found
 
 
 def _series_of(path: Path) -> str | None:
@@ -84,17 +96,19 @@ def _is_reading(entry: "os.DirEntry[str]") -> bool:
 def read_series(folder: Path, channels: Channels, series: str | None = None) -> Picture:
     """The series as a volume.
 
-    Args: series: which one of a folder that holds several; None = the folder holds one and nothing else.
+    Args: series: which one of a folder that holds several (`files_of_series`); None = the folder holds one and nothing
+        else.
 
     Copies of a slice are left out, with a note. Raises: ImageProblem, besides those of a file: not_a_series,
-    several_series, series_missing, localiser_in_series, mixed_geometry, mixed_orientations, several_at_a_position,
+    several_series, series_missing, slices_missing, localiser_in_series, mixed_geometry, mixed_orientations, several_at_a_position,
     missing_slices.
     """
     paths = files_of(folder) if series is None else files_of_series(folder, series)
-    for path in paths:
-        with path.open("rb") as stream:
-            if stream.read(132)[128:] != b"DICM":
-                raise ImageProblem("not_a_series", _ONE)
+    dicom = [_is_dicom(path) for path in paths]
+    if series is not None and ANY in series and not any(dicom):
+        return read_rasters(paths, channels)
+    if not all(dicom):
+        raise ImageProblem("not_a_series", _ONE)
     if len(paths) == 1:
         return read_dicom(paths[0], channels)
     headers = [open_dicom(path, pixels=False) for path in paths]
@@ -127,6 +141,11 @@ def read_series(folder: Path, channels: Channels, series: str | None = None) -> 
         window=window(first.dataset, 0, turned) if first.grey else None,
         notes=(*placed.notes, *notes, *more, *colour_notes(first, channels)),
     )
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
 
 
 def _chosen(which: Sequence[int], every: Sequence[T]) -> list[T]:

@@ -63,10 +63,10 @@ class Staged:
         frame[(slice(None), *inner)] = self.array
         return replace(self, array=frame, grid=moved_grid(self.grid, -np.array(before, dtype=np.float64), np.ones(3)))
 
-    def parts(self) -> list[slice]:
-        """Channels that are scaled together."""
+    def parts(self, each_channel: bool = False) -> list[slice]:
+        """Channels that are scaled together. each_channel: none are, though they be a colour."""
         count = len(self.array)
-        return [slice(0, count)] if self.colour else [slice(c, c + 1) for c in range(count)]
+        return [slice(0, count)] if self.colour and not each_channel else [slice(c, c + 1) for c in range(count)]
 
     def grey(self) -> NDArray[np.float32]:
         """(Z, H, W): the mean of the channels, where a step looks for shapes."""

@@ -39,7 +39,7 @@ def invert(now: Staged, _: Invert) -> Staged:
 
 def percentiles(now: Staged, step: Percentiles) -> Staged:
     """See `config.imaging.Percentiles`."""
-    return _by_percentiles(now, step.low, step.high, step.foreground)
+    return _by_percentiles(now, step.low, step.high, step.foreground, step.each_channel)
 
 
 def zscore(now: Staged, step: Zscore) -> Staged:
@@ -51,7 +51,7 @@ def zscore(now: Staged, step: Zscore) -> Staged:
             return None
         return np.asarray((part - np.float32(mean)) * np.float32(1 / (2 * step.sd * sd)) + np.float32(0.5))
 
-    return _channelwise(now, step.foreground, scaled)
+    return _channelwise(now, step.foreground, step.each_channel, scaled)
 
 
 def match_histogram(now: Staged, step: MatchHistogram) -> Staged:
@@ -73,10 +73,10 @@ def match_histogram(now: Staged, step: MatchHistogram) -> Staged:
             matched[beyond] = y[end] + slope * (part[beyond] - x[end])
         return np.asarray(matched, dtype=np.float32)
 
-    return _channelwise(now, step.foreground, scaled)
+    return _channelwise(now, step.foreground, step.each_channel, scaled)
 
 
-def _by_percentiles(now: Staged, low: float, high: float, foreground: Foreground) -> Staged:
+def _by_percentiles(now: Staged, low: float, high: float, foreground: Foreground, each_channel: bool = False) -> Staged:
     def scaled(part: NDArray[np.float32], seen: NDArray[np.float32]) -> NDArray[np.float32] | None:
         bottom, top = (float(value) for value in np.percentile(seen, (low, high)))
         if not top > bottom:
@@ -85,25 +85,29 @@ def _by_percentiles(now: Staged, low: float, high: float, foreground: Foreground
             return None
         return np.asarray((part - np.float32(bottom)) * np.float32(1 / (top - bottom)))
 
-    return _channelwise(now, foreground, scaled)
+    return _channelwise(now, foreground, each_channel, scaled)
 
 
 def _channelwise(
     now: Staged,
     foreground: Foreground,
+    each_channel: bool,
     scaled: Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32] | None],
 ) -> Staged:
-    """Scale the channels, those of a colour together: scaled(values, those of the foreground), None = no contrast."""
+    """Scale the channels, those of a colour together: scaled(values, those of the foreground), None = no contrast.
+
+    Args: each_channel: colours are sequences, each scaled by itself.
+    """
     inside: Mask | None = None if foreground == "all" else body(now.grey())
     array = np.empty_like(now.array)
-    flat = 0
-    for part in now.parts():
+    flat, parts = 0, now.parts(each_channel)
+    for part in parts:
         values = now.array[part]
         seen = values if inside is None else values[:, inside]
         found = scaled(values, seen)
         flat += found is None
         array[part] = 0.0 if found is None else np.clip(found, 0.0, 1.0)
-    if flat == len(now.parts()):
+    if flat == len(parts):
         raise ImageProblem("no_contrast", _NO_CONTRAST)
     done = now.with_values(array, scaled=True)
-    return done.noted(f"{flat} of {len(now.parts())} channels without contrast") if flat else done
+    return done.noted(f"{flat} of {len(parts)} channels without contrast") if flat else done

@@ -14,6 +14,7 @@ from riskpred.imaging.picture import Grid
 from riskpred.imaging.prepare import Prepared
 from riskpred.imaging.read import read_picture
 from riskpred.records.annotations import NONE, Annotation
+from riskpred.records.image_path import folder_and_names
 
 _LEAST_RISE_MM: Final = 0.05
 """Slices that rise less in the patient do not lie one above another: z tells them not apart."""
@@ -87,7 +88,8 @@ def _inside(
 def _of_mask(mark: Annotation, prepared: Prepared, at: NDArray[np.float64], image_root: Path) -> NDArray[np.bool_]:
     if mark.path is None:
         raise ImageProblem("mark_incomplete", "a path, for a mask")
-    values = read_picture(inside(image_root, mark.path, folders=True)).array[0]
+    path, names = folder_and_names(mark.path)
+    values = read_picture(inside(image_root, path, folders=True), series=names).array[0]
     if values.shape != tuple(prepared.grid.shape):
         raise ImageProblem("mask_size", "a mask with as many slices, rows and columns as its image")
     marked = values != 0 if mark.mask_value is None else values == mark.mask_value

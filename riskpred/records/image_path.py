@@ -2,10 +2,14 @@
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Literal
+
+ANY = "*"
+"""Any characters, in the name of a volume's slices."""
 
 Refusal = Literal["path_refused", "file_missing"]
 """path_refused: the path is empty, absolute, has .. or NUL, or leads out through a link. file_missing: no such file."""
@@ -34,6 +38,30 @@ def image_file(root: Path, path: str, folders: bool = False) -> Path | Refusal:
     return Path(real) if stat.S_ISREG(mode) or (folders and stat.S_ISDIR(mode)) else "path_refused"
 
 
+def folder_and_names(path: str) -> tuple[str, str | None]:
+    """A path whose last part holds a `*` names the slices of a volume: their folder, and the pattern of their names.
+
+    Example:
+        >>> folder_and_names("slices/P7_*.png"), folder_and_names("slices/P7.png")
+        (('slices', 'P7_*.png'), ('slices/P7.png', None))
+    """
+    folder, _, name = path.rpartition("/")
+    return (folder, name) if ANY in name else (path, None)
+
+
+def named_like(folder: Path, names: str) -> list[Path]:
+    """Files of a folder with such names, in the order of the numbers in them: 2 before 10. Raises: OSError."""
+    wanted = re.compile(".*".join(re.escape(part) for part in names.split(ANY)))
+    with os.scandir(folder) as entries:
+        found = [Path(one.path) for one in entries if one.is_file(follow_symlinks=False) and wanted.fullmatch(one.name)]
+    return sorted((path for path in found if not path.name.startswith(".")), key=_by_number)
+
+
+def _by_number(path: Path) -> list[tuple[int, str]]:
+    parts = re.split(r"([0-9]+)", path.name)
+    return [(int(part), part) if number % 2 else (0, part) for number, part in enumerate(parts)]
+
+
 def folder_content(folder: Path) -> str | None:
     """SHA-256 over names and bytes of all files of a folder (a series), whatever order the system lists them in.
 
@@ -54,12 +82,16 @@ def content_of_files(folder: Path, files: Iterable[Path]) -> str | None:
     return digest.hexdigest()
 
 
-def file_stamp(path: Path) -> str:
-    """Size and mtime of a file; of a folder's files together: what stands for the content without reading it."""
+def file_stamp(path: Path, names: str | None = None) -> str:
+    """Size and mtime of a file; of a folder's files together: what stands for the content without reading it.
+
+    Args: names: of a folder only files with such names (`named_like`).
+    """
     if not path.is_dir():
         state = path.stat()
         return f"{state.st_size} {state.st_mtime_ns}"
-    states = [(name, file.stat()) for name, file in _folder_files(path)]
+    files = _folder_files(path) if names is None else [(one.name.encode(), one) for one in named_like(path, names)]
+    states = [(name, file.stat()) for name, file in files]
     text = "".join(f"{name!r} {state.st_size} {state.st_mtime_ns}\n" for name, state in states)
     return f"{len(states)} files {hashlib.sha256(text.encode()).hexdigest()}"
 

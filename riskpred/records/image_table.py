@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from riskpred.records.chunk import STATIC, ImageRow
 from riskpred.records.digest import Lanes, add_images
-from riskpred.records.image_path import file_stamp, image_file
+from riskpred.records.image_path import ANY, file_stamp, image_file
 
 _OF_AN_IMAGE = ("image_id", "subject_id", "image_type", "path")
 COMPLETE_IMAGE = " AND ".join(f"{name} IS NOT NULL" for name in _OF_AN_IMAGE)
@@ -91,5 +91,6 @@ class ImageTable:
 
     def _stamp(self, path: str, series: str | None) -> str:
         found = image_file(self._root, path, folders=True)
-        stamp = found if isinstance(found, str) else file_stamp(found)
+        names = series if series is not None and ANY in series else None
+        stamp = found if isinstance(found, str) else file_stamp(found, names)
         return stamp if series is None else f"{stamp} {series}"

@@ -9,7 +9,7 @@ import polars as pl
 from riskpred.config.ingest import ROW
 from riskpred.config.ingest_images import AnnotationMapping
 from riskpred.errors import ConfigError
-from riskpred.records.image_path import image_file
+from riskpred.records.image_path import folder_and_names, image_file, named_like
 from riskpred.records.ingest.identifiers import SUBJECT, hashed_uid
 from riskpred.records.ingest.images import path_columns, path_of
 from riskpred.records.ingest.mapping import STATUS
@@ -114,7 +114,7 @@ def apply_annotations(mapping: AnnotationMapping, frame: pl.DataFrame, root: Pat
     if mapping.polygon is not None:
         facts = _judged(facts, "points", lambda text: None if _drawn(text) else "impossible_polygon")
     if mapping.mask is not None:
-        facts = _judged(facts, "path", lambda name: found if isinstance(found := image_file(root, name), str) else None)
+        facts = _judged(facts, "path", lambda path: _unreadable(root, path))
     return facts
 
 
@@ -170,6 +170,14 @@ def _judged(facts: pl.DataFrame, column: str, refuse: Any) -> pl.DataFrame:
         for value, status in facts.select(column, STATUS).iter_rows()
     ]
     return facts.with_columns(pl.coalesce(STATUS, pl.Series(found, dtype=pl.String)).alias(STATUS))
+
+
+def _unreadable(root: Path, path: str) -> str | None:
+    folder, names = folder_and_names(path)
+    found = image_file(root, folder, folders=names is not None)
+    if isinstance(found, str):
+        return found
+    return "file_missing" if names is not None and not (found.is_dir() and named_like(found, names)) else None
 
 
 def _drawn(text: str) -> bool:

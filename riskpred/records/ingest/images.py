@@ -13,7 +13,7 @@ import polars as pl
 from riskpred.config.ingest import ROW, ImageMapping, TimeSpec
 from riskpred.errors import ConfigError
 from riskpred.progress import Progress
-from riskpred.records.image_path import content_of_files, folder_content, image_file
+from riskpred.records.image_path import ANY, content_of_files, folder_and_names, folder_content, image_file, named_like
 from riskpred.records.ingest.identifiers import SUBJECT
 from riskpred.records.ingest.look import UNKNOWN, Asked, Header, Look, Seen
 from riskpred.records.ingest.mapping import STATUS
@@ -55,6 +55,9 @@ ABOUT = {
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
+_Place = tuple[str, str | None]
+"""Path and series of an image."""
+
 
 @dataclass(frozen=True)
 class Files:
@@ -93,8 +96,12 @@ def apply_images(mapping: ImageMapping, time: TimeSpec, frame: pl.DataFrame, zon
     kind = pl.lit(mapping.image_type, dtype=pl.String)
     if mapping.image_type_column is not None:
         kind = text_of(mapping.image_type_column, schema[mapping.image_type_column])
-    path, incomplete = path_of(mapping.path, schema)
-    missing = image_id.is_null() | incomplete
+    folder, names = folder_and_names(mapping.path)
+    path, incomplete = path_of(folder, schema)
+    series, nameless = path_of(names or "", schema)
+    missing = image_id.is_null() | incomplete | nameless
+    # A `*` in a value would name the slices of others, too.
+    odd = series.str.count_matches(ANY, literal=True) > (names or "").count(ANY)
     status = (
         pl.when(missing)
         .then(pl.lit("missing"))
@@ -104,6 +111,8 @@ def apply_images(mapping: ImageMapping, time: TimeSpec, frame: pl.DataFrame, zon
         .then(known.bad)
         .when(~kind.is_in(IMAGE_TYPES).fill_null(False))
         .then(pl.lit("unknown_image_type"))
+        .when(odd)
+        .then(pl.lit("path_refused"))
     )
     facts = frame.select(
         pl.col(ROW),
@@ -113,7 +122,7 @@ def apply_images(mapping: ImageMapping, time: TimeSpec, frame: pl.DataFrame, zon
         known.time.alias("time"),
         kind.alias("image_type"),
         path.alias("path"),
-        pl.lit(None, dtype=pl.String).alias("series"),
+        (series if names else pl.lit(None, dtype=pl.String)).alias("series"),
         _label(mapping, schema).alias(LABEL),
     )
     return _with_looks(_with_files(facts, files.root), mapping, files)
@@ -166,19 +175,19 @@ def _label(mapping: ImageMapping, schema: pl.Schema) -> pl.Expr:
 
 def _with_looks(facts: pl.DataFrame, mapping: ImageMapping, files: Files) -> pl.DataFrame:
     """Add ABOUT, THUMBNAIL and WOULD_DO, and refuse what its file says is of no use."""
-    there: list[str] = facts.filter(pl.col(STATUS).is_null())["path"].to_list()
+    there: list[_Place] = facts.filter(pl.col(STATUS).is_null()).select("path", "series").rows()
     headers: dict[str, Header] = {}
-    seen: dict[str, Seen] = {}
+    seen: dict[_Place, Seen] = {}
     if files.look is not None and there:
-        paths = [path for path in dict.fromkeys(there) if not (files.root / path).is_dir()]
+        paths = [path for path in dict.fromkeys(path for path, _ in there) if not (files.root / path).is_dir()]
         headers = dict(zip(paths, files.look.headers(files.root, paths, "image headers", files.progress), strict=True))
         if mapping.pixels or files.thumbnails:
-            asked = [Asked(path) for path in dict.fromkeys(there)]
+            asked = [Asked(path, series=series) for path, series in dict.fromkeys(there)]
             looked = files.look.pixels(files.root, asked, "image pixels", files.progress)
-            seen = {one.path: found for one, found in zip(asked, looked, strict=True)}
+            seen = {(one.path, one.series): found for one, found in zip(asked, looked, strict=True)}
     rows, refused = list[dict[str, Any]](), list[tuple[str | None, str | None]]()
-    for path, kind, status in facts.select("path", "image_type", STATUS).iter_rows():
-        header, pixels = (headers.get(path), seen.get(path)) if status is None else (None, None)
+    for path, series, kind, status in facts.select("path", "series", "image_type", STATUS).iter_rows():
+        header, pixels = (headers.get(path), seen.get((path, series))) if status is None else (None, None)
         about = described(header, pixels)
         if header is not None and header.image_type not in (None, kind):
             about["notes"] = "; ".join(filter(None, (about["notes"], "the file names another modality")))
@@ -199,18 +208,22 @@ def _with_looks(facts: pl.DataFrame, mapping: ImageMapping, files: Files) -> pl.
 def _with_files(facts: pl.DataFrame, root: Path) -> pl.DataFrame:
     """Add sha256, and refuse rows whose file is not there."""
 
-    def look(path: str | None) -> tuple[str | None, str | None]:
-        if path is None:
+    def look(place: _Place | None) -> tuple[str | None, str | None]:
+        if place is None:
             return None, None
+        path, names = place
         found = image_file(root, path, folders=True)
         if isinstance(found, str):
             return found, None
-        digest = content_of(found)
+        own = None if names is None else named_like(found, names) if found.is_dir() else []
+        if own == []:
+            return "file_missing", None
+        digest = content_of(found, own)
         return (None, digest) if digest is not None else ("path_refused", None)
 
     with ThreadPoolExecutor(4) as pool:
-        asked = [path if status is None else None for path, status in facts.select("path", STATUS).iter_rows()]
-        looked = list(pool.map(look, asked))
+        rows = facts.select("path", "series", STATUS).iter_rows()
+        looked = list(pool.map(look, [(path, series) if status is None else None for path, series, status in rows]))
     refused = pl.Series([reason for reason, _ in looked], dtype=pl.String)
     return facts.with_columns(
         pl.coalesce(STATUS, refused).alias(STATUS),

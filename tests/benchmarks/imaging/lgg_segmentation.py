@@ -1,59 +1,39 @@
-"""Tumours in MR of 110 people (lgg_mri): outlined, placed and measured, 5-fold by patient, pooled.
+"""Tumours in MR of 110 people (lgg_mri), as the packaged study outlines, places and measures them: 5-fold by person.
 
     python -m tests.benchmarks.imaging.lgg_segmentation --into FOLDER [--fold K]
 
-Each fold's probabilities are kept in FOLDER, so that a run that was cut off goes on where it was; the figures are
-written once all folds are there.
+Each fold's network is kept in FOLDER, so that a run that was cut off goes on where it was; the figures are written once
+all folds are there.
 """
 
 import argparse
-import csv
 import json
 import os
+import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image
-from scipy import ndimage
 
-from riskpred.config.model import parse
 from riskpred.config.segmentation import SegmentationStage
+from riskpred.config.study import ModelConfig, load_model_config
+from riskpred.evaluate.marked import Marked, marked_images
+from riskpred.fit.data import stratified_folds, training_subjects
+from riskpred.fit.findings import CrossFitted
 from riskpred.fit.segmentation import Example, train_network
+from riskpred.imaging.inspect import FileLook
+from riskpred.imaging.lesions import Lesion, lesions
 from riskpred.imaging.segment import Segmenter
-from tests.benchmarks.imaging.pixels import prepared_of
+from riskpred.model.threads import one_thread
+from riskpred.records.annotations import annotations
+from riskpred.records.ingest import run_ingest
+from riskpred.records.warehouse import Warehouse
 
-FOLDS = 5
+STUDY, STAGE, SEED = "lgg_mri", "tumour_outline", 20261128
 NEAR_PX, LARGE_PX, AREA_SHARE, VOLUME_SHARE = 5.0, 100, 0.2, 0.3
-
-STAGE: dict[str, Any] = {
-    "image_types": ["MR"],
-    "channels": "rgb",
-    "size": 96,
-    "volume": "slices",
-    "slices": 20,
-    "labels": {1: "tumour"},
-    "network": {"widths": [16, 32, 64, 128, 192]},
-    "training": {
-        "steps": 2600,
-        "batch_size": 16,
-        "learning_rate": 2e-3,
-        "average": 0.998,
-        "augmentation": {
-            "flips": ["columns"],
-            "rotate_degrees": 25,
-            "scale": 0.2,
-            "elastic": 0.02,
-            "contrast": 0.3,
-            "brightness": 0.1,
-            "channel_copy": 0.1,
-        },
-    },
-}
-"""Chosen on an inner split of the first fold's training part: README.md says what else was tried."""
 
 TARGETS = {
     "dice_mean": 0.82,
@@ -65,47 +45,29 @@ TARGETS = {
     "absent_called_absent": 0.96,
 }
 
-Volumes = dict[str, tuple[NDArray[np.float32], NDArray[np.uint8]]]
+
+def ingested(into: Path) -> Path:
+    """The study's warehouse, made where FOLDER has none."""
+    warehouse = into / "warehouse.duckdb"
+    if not warehouse.is_file():
+        into.mkdir(parents=True, exist_ok=True)
+        root = os.environ.get("RISKPRED_TEST_DATA")
+        data = (Path(root) if root else Path(__file__).parents[3].parent / "shared" / "data") / STUDY
+        with FileLook() as look:
+            run_ingest(STUDY, data, warehouse, look=look)
+    return warehouse
 
 
-def volumes(folder: Path) -> Volumes:
-    """Each person's slices in order, (S, 3, H, W), each sequence scaled over its volume, and masks (S, H, W)."""
-    rows: dict[str, list[dict[str, str]]] = {}
-    with open(folder / "slices.csv") as file:
-        for row in csv.DictReader(file):
-            rows.setdefault(row["Patient"], []).append(row)
-    found = {}
-    for name in sorted(rows):
-        slices = sorted(rows[name], key=lambda row: int(row["slice"]))
-        pictures = [np.asarray(Image.open(folder / row["image"]).convert("RGB"), np.float32) / 255 for row in slices]
-        masks = [np.asarray(Image.open(folder / row["mask"]).convert("L")) > 0 for row in slices]
-        found[name] = (scaled(np.stack(pictures).transpose(0, 3, 1, 2)), np.stack(masks).astype(np.uint8))
-    return found
+def folds_of(source: Warehouse, stage: SegmentationStage) -> dict[int, int]:
+    """Fold of each person, drawn as `fit` draws it: all of them have a tumour."""
+    subjects = training_subjects(source)
+    fold = stratified_folds(subjects, np.full(len(subjects), 2), stage.folds, SEED)
+    return dict(zip(subjects.tolist(), fold.tolist(), strict=True))
 
 
-def scaled(volume: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each channel's foreground to mean .5 and SD .25 over the volume; background 0. Shape: (S, C, H, W)."""
-    result = np.zeros_like(volume)
-    for channel in range(volume.shape[1]):
-        values = volume[:, channel]
-        bright = values[values > 0.05]
-        if bright.size and bright.std() > 0:
-            result[:, channel] = np.where(values > 0.02, (values - bright.mean()) / bright.std() / 4 + 0.5, 0.0)
-    return result
-
-
-def fold_of(names: list[str]) -> NDArray[np.int64]:
-    """Fold of each person, drawn once and for all."""
-    fold = np.empty(len(names), np.int64)
-    fold[np.random.default_rng(0).permutation(len(names))] = np.arange(len(names)) % FOLDS
-    return fold
-
-
-def run_fold(stage: SegmentationStage, data: Volumes, fold: int, into: Path) -> None:
-    """Train on the other folds, and keep the probabilities of this one."""
-    names = sorted(data)
-    parts = fold_of(names)
-    examples = [Example(prepared_of(data[n][0]), data[n][1]) for n, k in zip(names, parts, strict=True) if k != fold]
+def run_fold(stage: SegmentationStage, marked: Marked, own: NDArray[np.int64], fold: int, into: Path) -> None:
+    """Train on the other folds, and keep the network."""
+    examples = [Example(*pair) for pair, k in zip(marked.pairs, own, strict=True) if k != fold]
     started = time.process_time()
 
     def told(step: int) -> None:
@@ -114,24 +76,25 @@ def run_fold(stage: SegmentationStage, data: Volumes, fold: int, into: Path) -> 
                 f"fold {fold}: step {step} of {stage.training.steps}, {time.process_time() - started:.0f} s", flush=True
             )
 
-    segmenter = Segmenter(stage, (train_network(stage, examples, fold, told),))
-    segmenter.save(into / f"fold_{fold}")
-    found = {n: segmenter.of_pixels(data[n][0])[0] for n, k in zip(names, parts, strict=True) if k == fold}
-    part = into / f"fold_{fold}.part.npz"
-    np.savez_compressed(part, **found)
-    part.replace(into / f"fold_{fold}.npz")
+    part = into / f"fold_{fold}.part"
+    Segmenter(stage, (train_network(stage, examples, SEED + fold, told),)).save(part)
+    part.replace(into / f"fold_{fold}")
 
 
-def cleaned(probability: NDArray[np.float32], stage: SegmentationStage) -> NDArray[np.bool_]:
-    """Pixels of the lesions that the stage's rules keep: connected over slices. Shape: (S, H, W)."""
-    rules = stage.lesions
-    mask = probability >= rules.threshold
-    parts, count = ndimage.label(mask, np.ones((3, 3, 3)))
-    for part in range(1, count + 1):
-        inside = probability[parts == part]
-        certain = np.sort(inside)[len(inside) // 2 :].mean()
-        if inside.size < rules.least_px or certain < rules.least_confidence:
-            mask[parts == part] = False
+def cross_fitted(config: ModelConfig, source: Warehouse, into: Path) -> CrossFitted:
+    """Findings of each person by the network that never saw that person's mask, once all folds are there."""
+    stage = config.imaging.segmentation[STAGE]
+    models = [Segmenter.load(into / f"fold_{fold}") for fold in range(stage.folds)]
+    assert all(model.stage == stage for model in models), "the folds are those of the study as it is"
+    return CrossFitted(config.imaging, {STAGE: folds_of(source, stage)}, {STAGE: models})
+
+
+def found_in(found: Sequence[Lesion], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """All pixels of an image's lesions. Shape: (S, H, W)."""
+    mask = np.zeros(shape, np.bool_)
+    for lesion in found:
+        here = tuple(slice(a, a + n) for a, n in zip(lesion.corner, lesion.mask.shape, strict=True))
+        mask[here] |= lesion.mask
     return mask
 
 
@@ -174,26 +137,30 @@ def figures(found: dict[str, NDArray[np.bool_]], truth: dict[str, NDArray[np.boo
 def main(words: list[str] | None = None) -> int:
     """Train the folds that are missing; once all are there, print and write the figures. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.imaging.lgg_segmentation", description=__doc__)
-    parser.add_argument("--into", type=Path, required=True, help="folder of fold results and figures.json")
+    parser.add_argument("--into", type=Path, required=True, help="folder of warehouse, folds and figures.json")
     parser.add_argument("--fold", type=int, help="this fold alone")
     given = parser.parse_args(words)
-    torch.set_num_threads(1)
-    root = os.environ.get("RISKPRED_TEST_DATA")
-    folder = (Path(root) if root else Path(__file__).parents[3].parent / "shared" / "data") / "lgg_mri"
-    stage, data = parse(SegmentationStage, STAGE, "lgg_segmentation"), volumes(folder)
-    given.into.mkdir(parents=True, exist_ok=True)
-    for fold in range(FOLDS) if given.fold is None else [given.fold]:
-        if not (given.into / f"fold_{fold}.npz").is_file():
-            run_fold(stage, data, fold, given.into)
-    there = [given.into / f"fold_{fold}.npz" for fold in range(FOLDS)]
-    if not all(path.is_file() for path in there):
-        return 0
-    found = {name: cleaned(kept[name], stage) for path in there for kept in [np.load(path)] for name in kept.files}
-    result = figures(found, {name: mask.astype(bool) for name, (_, mask) in data.items()})
+    config, into = load_model_config(STUDY), given.into
+    stage = config.imaging.segmentation[STAGE]
+    with one_thread(), Warehouse.open(ingested(into)) as source, tempfile.TemporaryFile() as pixels:
+        marked = marked_images(stage, source, training_subjects(source), annotations(source), pixels)
+        fold_of = folds_of(source, stage)
+        own = np.array([fold_of[row.subject_id] for row in marked.rows], np.int64)
+        for fold in range(stage.folds) if given.fold is None else [given.fold]:
+            if not (into / f"fold_{fold}").is_dir():
+                run_fold(stage, marked, own, fold, into)
+        if not all((into / f"fold_{fold}").is_dir() for fold in range(stage.folds)):
+            return 0
+        looker = cross_fitted(config, source, into)
+        found, truth = {}, {}
+        for row, (prepared, target) in zip(marked.rows, marked.pairs, strict=True):
+            said = lesions(looker.of(STAGE, row.subject_id).probabilities(prepared), prepared.grid, stage)
+            found[row.image_id], truth[row.image_id] = found_in(said, target.shape), target > 0
+    result = figures(found, truth)
     text = json.dumps(
         {name: {"figure": value, "target": TARGETS.get(name)} for name, value in result.items()}, indent=1
     )
-    (given.into / "figures.json").write_text(text)
+    (into / "figures.json").write_text(text)
     print(text)
     return 0
 
