@@ -51,8 +51,8 @@ def files_of(folder: Path) -> list[Path]:
 def files_of_series(folder: Path, series: str) -> list[Path]:
     """Files of one series of a folder that holds others too, by name; what is no DICOM file is passed over.
 
-    Args: series: hashed_uid of its SeriesInstanceUID, or a pattern of file names with a `*`, which may be of any format.
-    Raises: ImageProblem: series_missing.
+    Args: series: hashed_uid of its SeriesInstanceUID; or a pattern of names with a `*`: these files, of any format.
+    Raises: ImageProblem: series_missing, slices_missing.
     """
     if ANY in series:
         return _slices(folder, series)
@@ -100,8 +100,8 @@ def read_series(folder: Path, channels: Channels, series: str | None = None) -> 
         else.
 
     Copies of a slice are left out, with a note. Raises: ImageProblem, besides those of a file: not_a_series,
-    several_series, series_missing, slices_missing, localiser_in_series, mixed_geometry, mixed_orientations, several_at_a_position,
-    missing_slices.
+    several_series, series_missing, slices_missing, localiser_in_series, mixed_geometry, mixed_orientations,
+    several_at_a_position, missing_slices.
     """
     paths = files_of(folder) if series is None else files_of_series(folder, series)
     dicom = [_is_dicom(path) for path in paths]

@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from riskpred.config.study import load_model_config, packaged_studies
 from riskpred.imaging.inspect import FileLook
+from riskpred.imaging.read import read_picture
 from riskpred.records.cohort import cohort
 from riskpred.records.ingest import IngestSummary, run_ingest
 from riskpred.records.inspection import inspect, missed_by
@@ -256,19 +257,20 @@ def test_the_division_of_the_source_stands(ingested: Ingested, study: str, held_
         assert one(warehouse, "SELECT max(subject_id) FROM subject_splits") == summary.subjects
 
 
-def test_lgg_mri_sees_the_middle_slice(ingested: Ingested, real_data: Callable[[str], Path]) -> None:
+def test_lgg_mri_has_one_head_a_person(ingested: Ingested, real_data: Callable[[str], Path]) -> None:
     summary, path = ingested("lgg_mri")
-    assert (summary.subjects, summary.images, summary.splits) == (110, 2_200, {"train": 110})
-    slices = str(real_data("lgg_mri") / "slices.csv").replace("'", "''")
+    assert (summary.subjects, summary.images, summary.splits) == (110, 110, {"train": 110})
     with Warehouse.open(path) as warehouse:
-        off = f"""
-            WITH seen AS (
-                SELECT max_by(image_id, time) AS image FROM images WHERE time <= '2005-01-01' GROUP BY subject_id),
-            far AS (SELECT *, abs(2 * slice - n_slices_total) AS far FROM read_csv('{slices}'))
-            SELECT count(*) FROM far JOIN seen USING (image)
-            WHERE far = (SELECT min(far) FROM far AS other WHERE other.Patient = far.Patient)"""
-        assert one(warehouse, off) == 110
+        assert one(warehouse, "SELECT count(*) FROM images WHERE frames = 20 AND time = '2005-01-01'") == 110
+        assert one(warehouse, "SELECT count(DISTINCT pixel_digest) FROM images") == 110
+        assert one(warehouse, "SELECT count(*) FROM annotations WHERE kind = 'mask'") == 110
         assert not any("death" in code.lower() for code in warehouse.codes if code != "MEDS_DEATH")
+        row = next(iter(warehouse.chunks())).images[0][0]
+    slices = real_data("lgg_mri") / "slices"
+    files = sorted(slices.glob(f"{row.image_id}_*.png"))
+    found = read_picture(slices, "rgb", row.series)
+    wanted = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
+    np.testing.assert_array_equal(found.array, wanted.transpose(3, 0, 1, 2))
 
 
 @pytest.mark.slow

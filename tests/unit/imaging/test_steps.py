@@ -287,6 +287,9 @@ def test_sequences_have_a_scale_each_and_a_colour_has_one():
     assert apart.notes == ("1 of 3 channels without contrast",)
     together = step(picture(channels), "percentiles")
     assert together.array[0].max() - together.array[0].min() < 0.2
+    for name in ("percentiles", "zscore", "match_histogram"):
+        coloured = step(picture(channels), name, each_channel=True)
+        np.testing.assert_array_equal(coloured.array, step(picture(channels), name, colour=False).array)
     with pytest.raises(ImageProblem, match="no_contrast"):
         step(picture(np.ones((3, 1, 8, 8))), "percentiles", colour=False)
 
