@@ -106,6 +106,11 @@ class Training(Strict):
     weight_decay: float = 3e-2
     modality_dropout: float = Field(0.3, ge=0, lt=1)
     ridge_grid: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+    ridge_by_modality: bool = Field(
+        False,
+        description="a penalty for each tabular modality, chosen with the others': for few people and several "
+        "modalities, of which some may be noise; the choice takes 10 to 30 times as long",
+    )
     schedule: Literal["constant", "one_cycle"] = Field(
         "constant",
         description="one_cycle: learning_rate is reached after a tenth of the epochs and falls to 0 as a cosine",

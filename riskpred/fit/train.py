@@ -97,7 +97,7 @@ def train_member(
         start_from_weights(member, config)
         for name, state in (starts or {}).items():
             member.encoders[name].get_submodule("backbone").load_state_dict(dict(state))
-        choices = choose_fits(member, train, config.training.ridge_grid, seed)
+        choices = choose_fits(member, train, config.training, seed)
         set_base(member, train, choices)
         changes = _augmentations(config, plan)
         _train_residuals(member, train.up_to(layout), stop.up_to(layout), config.training, changes, seed, on_epoch)
@@ -173,14 +173,23 @@ def _augmentations(config: NetworkConfig, plan: FeaturePlan) -> dict[str, Augmen
     return found
 
 
-def choose_fits(member: Member, data: TrainingData, grid: tuple[float, ...], seed: int) -> list[Choice]:
+def choose_fits(member: Member, data: TrainingData, settings: Training, seed: int) -> list[Choice]:
     """How each cause of each group is fitted, in order, by inner folds."""
-    matrix = np.concatenate([np.zeros((len(data.together), 0)), *_design(member, data).values()], axis=1)
+    parts = _design(member, data)
+    matrix = np.concatenate([np.zeros((len(data.together), 0)), *parts.values()], axis=1)
     fold = stratified_folds(data.together, data.strata, _INNER_FOLDS, seed)
-    given = matrix[:, _varying(matrix)]
+    used = _varying(matrix)
+    given = matrix[:, used]
+    block = _blocks(parts)[used] if settings.ridge_by_modality and len(parts) > 1 else None
     short = data.up_to(member.layout)
     return [
-        choose_fit(CauseData.of(given, first, j), CauseData.of(given, whole, j), fold[whole.counted(j).numpy()], grid)
+        choose_fit(
+            CauseData.of(given, first, j),
+            CauseData.of(given, whole, j),
+            fold[whole.counted(j).numpy()],
+            settings.ridge_grid,
+            block,
+        )
         for group, first, whole in zip(member.layout.groups, short.labels, data.labels, strict=True)
         for j in range(len(group.causes))
     ]
@@ -191,14 +200,16 @@ def set_base(member: Member, data: TrainingData, choices: list[Choice]) -> None:
     parts = _design(member, data)
     matrix = np.concatenate([np.zeros((len(data.together), 0)), *parts.values()], axis=1)
     used = _varying(matrix)
+    block = _blocks(parts)[used]
     weights = np.zeros((matrix.shape[1], member.layout.causes))
     at = 0
     short = data.up_to(member.layout)
     for g, group in enumerate(member.layout.groups):
         for j in range(len(group.causes)):
             labels = (data if choices[at].later else short).labels[g]
-            base = fit_cause(CauseData.of(matrix[:, used], labels, j), choices[at].ridge)
-            weights[used, at] = base.weight
+            scale = np.array(choices[at].scales)[block] if choices[at].scales else np.ones(len(used))
+            base = fit_cause(CauseData.of(matrix[:, used], labels, j).scaled(scale), choices[at].ridge)
+            weights[used, at] = base.weight * scale
             member.baseline(g)[j] = torch.from_numpy(base.baseline)
             at += 1
     start = 0
@@ -218,6 +229,11 @@ def _design(member: Member, data: TrainingData) -> dict[str, NDArray[np.float64]
             assert isinstance(given, TabularTensors)
             found[name] = (encoder.design(given) * given.present[:, None]).numpy()
     return found
+
+
+def _blocks(parts: Mapping[str, NDArray[np.float64]]) -> NDArray[np.int64]:
+    """Number of the modality of each column of the design matrices side by side."""
+    return np.repeat(np.arange(len(parts)), [part.shape[1] for part in parts.values()])
 
 
 def _varying(matrix: NDArray[np.float64]) -> NDArray[np.int64]:

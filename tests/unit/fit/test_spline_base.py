@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 
 from riskpred.fit.losses import labels_on
-from riskpred.fit.spline_base import CauseData, choose_fit, choose_ridge, fit_base, fit_cause, log_likelihood
+from riskpred.fit.spline_base import (
+    CauseData,
+    choose_fit,
+    choose_ridge,
+    choose_scales,
+    fit_base,
+    fit_cause,
+    log_likelihood,
+)
 from riskpred.model.layout import DAYS_PER_YEAR, GroupGrid
 
 GRID = GroupGrid("x", ("x",), ("x", "death"), False, (4.0,), (0.0, 0.5, 1.0, 2.0, 4.0))
@@ -57,6 +65,28 @@ def test_pure_noise_gets_the_largest_penalty_and_a_signal_a_small_one() -> None:
     noise, signal = planted(400, (0.0,) * 10, seed=3), planted(4000, (1.0, -1.0), seed=3)
     assert choose_ridge(noise, np.arange(len(noise.event)) % 3, grid) == 300.0
     assert choose_ridge(signal, np.arange(len(signal.event)) % 3, grid) < 300.0
+
+
+def test_a_block_of_noise_is_shrunk_beside_one_that_tells() -> None:
+    grid, fold = (0.3, 1.0, 3.0, 10.0, 30.0), np.arange(200) % 4
+    data = planted(200, (1.0, -1.0, *(0.0,) * 30), seed=5)
+    block = np.repeat([0, 1], [2, 30])
+    one, own = choose_ridge(data, fold, grid), choose_scales(data, fold, grid, block)
+    assert own[1][0] == 1.0
+    assert own[1][1] < 1.0
+    assert own[0] <= one, "what tells is penalised no more once the noise is penalised by itself"
+    choice = choose_fit(data, data, fold, grid, block)
+    assert (choice.ridge, choice.scales) == own
+    unseen = planted(5000, (1.0, -1.0, *(0.0,) * 30), seed=6)
+    scale = np.array(own[1])[block]
+    apart, together = fit_cause(data.scaled(scale), own[0]), fit_cause(data, one)
+    assert log_likelihood(apart, unseen.scaled(scale)) > log_likelihood(together, unseen)
+
+
+def test_blocks_that_tell_alike_keep_one_penalty() -> None:
+    data = planted(2000, (0.8, -0.8, 0.8, -0.8), seed=7)
+    _, scales = choose_scales(data, np.arange(2000) % 4, (0.3, 3.0, 30.0), np.array([0, 0, 1, 1]))
+    assert scales == (1.0, 1.0)
 
 
 def test_too_few_events_leave_the_baseline_alone() -> None:
