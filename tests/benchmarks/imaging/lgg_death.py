@@ -2,14 +2,13 @@
 
     python -m tests.benchmarks.imaging.lgg_death --into FOLDER [--repeats 3] [--only 0.0]
 
-The segmentation is trained once, cross-fitted by person: findings of each person come from a network that never saw
-that person's mask. No outcome enters it, so outer folds share it. Each outer fold's figures are kept in FOLDER, so that
-a run that was cut off goes on where it was.
+The segmentation is that of lgg_segmentation.py in the same FOLDER, trained there once where it is missing, cross-fitted
+by person: findings of each person come from a network that never saw that person's mask. No outcome enters it, so outer
+folds share it. Each outer fold's figures are kept in FOLDER, so that a run that was cut off goes on where it was.
 """
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,27 +18,24 @@ from numpy.typing import NDArray
 
 from riskpred.config.study import ModelConfig, load_model_config
 from riskpred.evaluate.censoring import Floats
+from riskpred.evaluate.discrimination import harrell_c
 from riskpred.features.batch import TabularInput
-from riskpred.features.findings import FindingSource
-from riskpred.features.looked import Looked
 from riskpred.features.plan import FeaturePlan, TabularPlan
-from riskpred.fit.data import Rows, stratified_folds, training_rows, training_subjects
-from riskpred.fit.findings import fit_stages
+from riskpred.fit.data import Rows, stratified_folds, training_rows
 from riskpred.fit.grid import learn_layout
 from riskpred.fit.members import fit_members
 from riskpred.fit.peer import fit_peer
-from riskpred.imaging.inspect import FileLook
-from riskpred.imaging.paths import ImageProblem
+from riskpred.model.layout import DAYS_PER_YEAR
 from riskpred.model.threads import one_thread
-from riskpred.progress import Silent
-from riskpred.records.chunk import ImageRow
-from riskpred.records.ingest import run_ingest
 from riskpred.records.warehouse import Warehouse
 from tests.benchmarks.accuracy.compare import nadeau_bengio
 from tests.benchmarks.accuracy.rows import views
 from tests.benchmarks.accuracy.scores import observed, uno_c
+from tests.benchmarks.imaging import lgg_segmentation
+from tests.benchmarks.imaging.lgg_segmentation import SEED, STUDY
 
-STUDY, FOLDS, SEED = "lgg_mri", 5, 20261128
+FOLDS = 5
+UNO, HARRELL = "Uno's C at 5 years", "Harrell's C at 5 years"
 REST, PICTURES = ("tabular", "omics"), ("image", "findings")
 AGE_AND_GRADE = ("age_years", "TUMOUR//GRADE:last")
 TARGET_C, TARGET_BEHIND, SHUFFLED = 0.78, 0.02, (0.45, 0.55)
@@ -47,35 +43,6 @@ TARGET_C, TARGET_BEHIND, SHUFFLED = 0.78, 0.02, (0.45, 0.55)
 AGE_GRADE, REST_ALONE, IMAGE_ALONE, CNN_ALONE, FUSED, CHANCE = (
     "age + grade", "rest alone", "image alone", "image without findings", "fused", "fused, outcomes shuffled",
 )  # fmt: skip
-
-
-class Kept(FindingSource):
-    """Findings of an earlier run, by image_id."""
-
-    def __init__(self, config: ModelConfig, known: dict[str, str]) -> None:
-        super().__init__(config.imaging)
-        self._known = known
-
-    def looked(self, stage: str, images: Sequence[ImageRow], image_root: Path) -> list[Looked | ImageProblem]:
-        return [Looked.from_json(self._known[f"{stage} {row.image_id}"]) for row in images]
-
-
-def found_once(config: ModelConfig, source: Warehouse, file: Path) -> Kept:
-    """Findings of everyone, cross-fitted; trained where no earlier run kept them in `file`."""
-    if not file.is_file():
-        subjects = training_subjects(source)
-        stages = fit_stages(config.imaging, source, subjects, SEED, Silent())
-        assert stages is not None, "the study has a segmentation"
-        known: dict[str, str] = {}
-        for chunk in source.chunks(subjects=subjects):
-            images = [row for rows in chunk.images for row in rows]
-            for name in config.imaging.segmentation:
-                for row, one in zip(images, stages.source.looked(name, images, source.image_root), strict=True):
-                    assert isinstance(one, Looked), "every slice of the source can be read"
-                    known[f"{name} {row.image_id}"] = one.to_json()
-        file.with_suffix(".card.json").write_text(json.dumps(stages.card, indent=1))
-        file.write_text(json.dumps(known))
-    return Kept(config, json.loads(file.read_text()))
 
 
 def restricted(rows: Rows, plan: FeaturePlan, config: ModelConfig, names: Sequence[str]) -> tuple[
@@ -147,8 +114,10 @@ def shuffled(rows: Rows, seed: int) -> Rows:
     )
 
 
-def one_fold(rows: Rows, plan: FeaturePlan, config: ModelConfig, repeat: int, left_out: int) -> dict[str, float]:
-    """Uno's C at 5 years of every row of the table on one outer fold."""
+def one_fold(
+    rows: Rows, plan: FeaturePlan, config: ModelConfig, repeat: int, left_out: int
+) -> dict[str, dict[str, float]]:
+    """Every row of the table on one outer fold: name of the estimator -> name of the row -> its C."""
     Way = Callable[..., Floats]
     chance = shuffled(rows, SEED + 100 + repeat)
     ways: dict[str, tuple[Way, Rows, Sequence[str]]] = {
@@ -159,7 +128,7 @@ def one_fold(rows: Rows, plan: FeaturePlan, config: ModelConfig, repeat: int, le
         FUSED: (network_risk, rows, (*REST, *PICTURES)),
         CHANCE: (network_risk, chance, (*REST, *PICTURES)),
     }
-    result: dict[str, float] = {}
+    result: dict[str, dict[str, float]] = {UNO: {}, HARRELL: {}}
     for name, (way, whose, modalities) in ways.items():
         fold = stratified_folds(whose.together, whose.labels(), FOLDS, SEED + repeat)
         train, test = np.flatnonzero(fold != left_out), np.flatnonzero(fold == left_out)
@@ -167,8 +136,11 @@ def one_fold(rows: Rows, plan: FeaturePlan, config: ModelConfig, repeat: int, le
         (trained,), (tested,) = (views(config.outcomes, whose.take(part)) for part in (train, test))
         seen = observed(trained)
         assert seen is not None, "death takes time"
-        result[name] = uno_c(risk[:, -1], tested, tested.horizons_years[-1], seen)
-        print(f"repeat {repeat}, fold {left_out}: {name:<26} {result[name]:.3f}", flush=True)
+        result[UNO][name] = uno_c(risk[:, -1], tested, tested.horizons_years[-1], seen)
+        horizon_days = DAYS_PER_YEAR * tested.horizons_years[-1]
+        result[HARRELL][name] = harrell_c(risk[:, -1], tested.time_days, tested.status, horizon_days)
+        said = ", ".join(f"{how} {one[name]:.3f}" for how, one in result.items())
+        print(f"repeat {repeat}, fold {left_out}: {name:<26} {said}", flush=True)
     return result
 
 
@@ -193,36 +165,31 @@ def figures(folds: Sequence[dict[str, float]]) -> dict[str, object]:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run the folds that are missing; once all are there, print and write the figures. Returns the exit code."""
+    """Run the folds that are missing; once all are there, print and write death_figures.json. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.imaging.lgg_death", description=__doc__)
-    parser.add_argument("--into", type=Path, required=True, help="folder of warehouse, findings, folds, figures.json")
+    parser.add_argument("--into", type=Path, required=True, help="folder of lgg_segmentation.py; here also")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", help="REPEAT.FOLD: this one alone")
     given = parser.parse_args(words)
-    given.into.mkdir(parents=True, exist_ok=True)
-    root = os.environ.get("RISKPRED_TEST_DATA")
-    data = (Path(root) if root else Path(__file__).parents[3].parent / "shared" / "data") / STUDY
-    warehouse = given.into / "warehouse.duckdb"
-    if not warehouse.is_file():
-        with FileLook() as look:
-            run_ingest(STUDY, data, warehouse, look=look)
+    lgg_segmentation.main(["--into", str(given.into)])
     config = load_model_config(STUDY)
-    with one_thread(), Warehouse.open(warehouse) as source:
-        source.finder = found_once(config, source, given.into / "findings.json")
+    with one_thread(), Warehouse.open(given.into / "warehouse.duckdb") as source:
+        source.finder = lgg_segmentation.cross_fitted(config, source, given.into)
         plan, rows = training_rows(config, source)
         every = [(repeat, fold) for repeat in range(given.repeats) for fold in range(FOLDS)]
         if given.only:
             repeat, _, fold = given.only.partition(".")
             every = [(int(repeat), int(fold))]
         for repeat, fold in every:
-            file = given.into / f"fold_{repeat}_{fold}.json"
+            file = given.into / f"death_{repeat}_{fold}.json"
             if not file.is_file():
                 file.write_text(json.dumps(one_fold(rows, plan, config, repeat, fold)))
-    there = [given.into / f"fold_{r}_{f}.json" for r in range(given.repeats) for f in range(FOLDS)]
+    there = [given.into / f"death_{r}_{f}.json" for r in range(given.repeats) for f in range(FOLDS)]
     if not all(file.is_file() for file in there):
         return 0
-    text = json.dumps(figures([json.loads(file.read_text()) for file in there]), indent=1)
-    (given.into / "figures.json").write_text(text)
+    folds = [json.loads(file.read_text()) for file in there]
+    text = json.dumps({how: figures([fold[how] for fold in folds]) for how in (UNO, HARRELL)}, indent=1)
+    (given.into / "death_figures.json").write_text(text)
     print(text)
     return 0
 
