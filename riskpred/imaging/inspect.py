@@ -8,7 +8,7 @@ import hashlib
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -26,8 +26,8 @@ from riskpred.errors import InputError
 from riskpred.imaging.decode import DecodePool, Wanted
 from riskpred.imaging.dicom import DEFLATED, numbers_of, transfer_syntax
 from riskpred.imaging.dicom_geometry import pixel_spacing
-from riskpred.imaging.metaimage import is_metaimage
-from riskpred.imaging.nifti import is_nifti
+from riskpred.imaging.metaimage import is_metaimage, metaimage_size
+from riskpred.imaging.nifti import is_nifti, nifti_size
 from riskpred.imaging.paths import ImageProblem, inside
 from riskpred.imaging.raster import JPEG_MAGIC, PNG_MAGIC, TIFF_MAGIC
 from riskpred.imaging.read import ANY_FORMAT, read_picture
@@ -155,12 +155,23 @@ def _header(path: Path) -> Header:
                 raise ImageProblem("unreadable", "a DICOM file whose header reads to its end") from error
     if head.startswith((PNG_MAGIC, JPEG_MAGIC)):
         return Header("image", frames=1)
-    if head.startswith(TIFF_MAGIC) or is_nifti(head) or is_metaimage(head):
+    if head.startswith(TIFF_MAGIC):
         return Header("image")
+    if is_nifti(head) or is_metaimage(head):
+        return _volume(path, nifti_size if is_nifti(head) else metaimage_size)
     if path.name.lower().endswith(_IMAGE_ENDINGS):
         # Empty, cut off in its first bytes, or DICOM without its file header: an image that is lost, not another file.
         raise ImageProblem("unreadable", ANY_FORMAT)
     return Header("none")
+
+
+def _volume(path: Path, size: Callable[[Path], tuple[int, NDArray[np.float64]]]) -> Header:
+    try:
+        slices, spacing = size(path)
+    except Exception:  # noqa: BLE001 - damaged: whoever reads its pixels says why
+        return Header("image")
+    mm = [None if np.isnan(one) else float(one) for one in spacing]
+    return Header("image", frames=slices, spacing_mm=(mm[0], mm[1], mm[2]))
 
 
 def _dicom(stream: io.BufferedReader) -> Header:

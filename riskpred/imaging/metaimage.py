@@ -33,6 +33,14 @@ def is_metaimage(head: bytes) -> bool:
     return any(head.startswith(name.encode() + b" =") or head.startswith(name.encode() + b"=") for name in _FIRST)
 
 
+def metaimage_size(path: Path) -> tuple[int, NDArray[np.float64]]:
+    """Slices and spacing (3,) mm by the header alone. Raises: ImageProblem; another where it is damaged."""
+    with path.open("rb") as stream:
+        fields, _ = _fields(stream.read(_MOST_HEADER))
+    dimensions = int(fields["NDims"])
+    return (*(int(size) for size in fields["DimSize"].split()), 1)[2], _placed(fields, dimensions)[0]
+
+
 def read_metaimage(path: Path, channels: Channels) -> Picture:
     """A header with its pixels, behind it or in a file beside it. Raises: ImageProblem; another where it is damaged."""
     with path.open("rb") as stream:

@@ -21,6 +21,9 @@ from riskpred.imaging.picture import Picture
 _HEAD: Final = 540
 """Bytes of a NIfTI-2 header; one of NIfTI-1 has 348."""
 
+_ENOUGH: Final = 4096
+"""Bytes of a file, packed or not, that hold the header."""
+
 _MAGIC: Final = {344: b"n+1\0", 4: b"n+2\0\r\n\x1a\n"}
 _MILLIMETRES: Final = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 1e-3}
 """By the unit of space that a header may have: none, metre, millimetre, micrometre."""
@@ -41,19 +44,31 @@ def is_nifti(head: bytes) -> bool:
     return any(head[at : at + len(magic)] == magic for at, magic in _MAGIC.items())
 
 
-def read_nifti(path: Path, channels: Channels) -> Picture:
-    """A file in one piece; of a series of volumes the first. Raises: ImageProblem; another where it is damaged."""
+def nifti_size(path: Path) -> tuple[int, NDArray[np.float64]]:
+    """Slices and spacing (3,) mm by the header alone. Raises: ImageProblem; another where it is damaged."""
+    with path.open("rb") as stream:
+        header, shape = _header(stream.read(_ENOUGH))
+    return (*shape, 1)[2], _placed(header, [])[0]
+
+
+def _header(data: bytes) -> tuple[Any, tuple[int, ...]]:
+    """The header and the shape that it says, columns first."""
     import nibabel
 
-    data = path.read_bytes()
-    packed = data.startswith(GZIP_MAGIC)
-    head = inflate(data, _HEAD) if packed else data[:_HEAD]
+    head = inflate(data, _HEAD) if data.startswith(GZIP_MAGIC) else data[:_HEAD]
     two = head[4:8] == _MAGIC[4][:4]
-    kind = nibabel.Nifti2Header if two else nibabel.Nifti1Header
-    header = kind.from_fileobj(BytesIO(head))
+    header = (nibabel.Nifti2Header if two else nibabel.Nifti1Header).from_fileobj(BytesIO(head))
     shape = tuple(int(size) for size in header.get_data_shape())
     if not 2 <= len(shape) <= 7 or min(shape) < 1:
         raise ImageProblem("no_pixels", "2 to 7 dimensions of 1 or more")
+    return header, shape
+
+
+def read_nifti(path: Path, channels: Channels) -> Picture:
+    """A file in one piece; of a series of volumes the first. Raises: ImageProblem; another where it is damaged."""
+    data = path.read_bytes()
+    packed = data.startswith(GZIP_MAGIC)
+    header, shape = _header(data)
     columns, rows, slices = (*shape, 1)[:3]
     check_size(rows, columns, slices)
     volumes = int(np.prod(shape[3:], dtype=object))

@@ -14,9 +14,11 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian
 
 from riskpred.imaging.codestream import FrameSize, frame_size
+from riskpred.imaging.inspect import FileLook
 from riskpred.imaging.paths import ImageProblem
 from riskpred.imaging.picture import Picture
 from riskpred.imaging.read import read_image, read_picture
+from riskpred.progress import Silent
 from tests.benchmarks.imaging.reading import bomb, cut, dicom_of, flipped, j2k_of, lying, seeds
 
 VOLUME = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
@@ -96,6 +98,10 @@ def test_volumes_lie_where_simpleitk_says(tmp_path, suffix):
     picture = read_picture(path)
     np.testing.assert_array_equal(picture.array[0], VOLUME)
     same_place(picture, image)
+    with FileLook(0) as look:
+        (header,) = look.headers(tmp_path, [path.name], "headers", Silent())
+    assert header.frames == len(VOLUME), "ingest knows it by the header alone"
+    assert header.spacing_mm == pytest.approx(tuple(picture.spacing_mm))
 
 
 def test_a_nifti_lies_where_nibabel_says(tmp_path):
