@@ -181,7 +181,7 @@ class PolygonColumns(Strict):
 
 
 class AnnotationMapping(Strict):
-    """One lesion per source row, or with `none` the word that an image has none; exactly one of the kinds.
+    """One lesion per source row, or with `none` that an image has none; exactly one of the kinds.
 
     The image is named by exactly one of image_id (as in `images`), image_uid (SOPInstanceUID or SeriesInstanceUID, for
     images found in a folder), image_path (template of its path below SOURCE).
@@ -201,7 +201,11 @@ class AnnotationMapping(Strict):
     sphere: SphereColumns | None = None
     box: BoxColumns | None = None
     polygon: PolygonColumns | None = None
-    none: Literal[True] | None = None
+    none: Literal[True, "unless_marked"] | None = Field(
+        None,
+        description="true: somebody looked at the image and saw no lesion; unless_marked: the same, of images that no "
+        "other row marks, be that row usable or not",
+    )
     allow_rejects: float = Field(0.05, ge=0, le=1)
 
     @model_validator(mode="after")

@@ -35,7 +35,10 @@ WRITERS: dict[str, tuple[Write, int, str]] = {
 Marks = Callable[[Any], dict[str, int]]
 MARKS: dict[str, Marks] = {
     "fracatlas": lambda cracked: {"polygon": int(cracked.sum()), "none": int((1 - cracked).sum())},
-    "luna16": lambda scans: {"sphere": sum(len(scan.nodules) for scan in scans.values())},
+    "luna16": lambda scans: {
+        "sphere": sum(len(scan.nodules) for scan in scans.values()),
+        "none": sum(not scan.nodules for scan in scans.values()),
+    },
     "cbis_ddsm": lambda people: {"mask": 2 * len(people)},
     "brats": lambda heads: {"mask": 3 * len(heads)},
     "brats_survival": lambda heads: {"mask": 3 * len(heads)},

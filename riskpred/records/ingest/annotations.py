@@ -30,6 +30,9 @@ WANTED: Final = {
     "unreadable_row": "one delimiter, closed quotes, as many fields as the header",
 }
 
+UNLESS_MARKED: Final = "unless_marked"
+"""Kind of a staged annotation that becomes none where no other row, not even a refused one, marks its image."""
+
 FIELDS: Final = {
     "path": pl.String,
     "mask_value": pl.Int64,
@@ -160,7 +163,7 @@ def _kind(mapping: AnnotationMapping, schema: pl.Schema) -> tuple[str, dict[str,
         points = text_of(polygon.points, schema[polygon.points])
         fields = {"points": points, "slice": number(polygon.slice), "z_mm": number(polygon.z_mm)}
         return "polygon", fields, points.is_null(), pl.lit(False)
-    return "none", {}, pl.lit(False), pl.lit(False)
+    return UNLESS_MARKED if mapping.none == UNLESS_MARKED else "none", {}, pl.lit(False), pl.lit(False)
 
 
 def _judged(facts: pl.DataFrame, column: str, refuse: Any) -> pl.DataFrame:

@@ -188,6 +188,8 @@ class Intake:
             facts = marks.apply_annotations(mark, rows, files.root)
             kept = facts.filter(pl.col(STATUS).is_null()).drop(STATUS, SUBJECT).rename({ROW: "row"})
             book.staging.add("annotation_fact", kept.with_columns(source=pl.lit(book.number), mapping=pl.lit(number)))
+            unusable = facts.filter(pl.col(STATUS).is_not_null() & ~pl.col(STATUS).is_in(["ignored", "missing"]))
+            book.staging.add("refused_mark", unusable.select("image_id", "image_path"))
             tally = self._books.tally(self.table, "annotations", where, mark.allow_rejects)
             book.refuse(facts, tally, lambda reason: ("annotations", marks.WANTED[reason]))
 

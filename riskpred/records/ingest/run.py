@@ -174,6 +174,8 @@ def _finish(
     for number, kept, repeats in staging.write_images():
         counts[number].images = kept
         counts[number].repeats += repeats
+    for number, times in staging.marks_without_need():
+        counts[number].ignored += times
     for number, mapping, reason, times in staging.refused_annotations():
         count, tally = counts[number], books.tallies[books.annotations[mapping]]
         count.rejects += times

@@ -6,6 +6,7 @@ import duckdb
 import polars as pl
 
 from riskpred.errors import InputError
+from riskpred.records.ingest.annotations import UNLESS_MARKED
 from riskpred.records.schema import table_schema
 
 _TABLES = {
@@ -20,6 +21,7 @@ _TABLES = {
     " lesion BIGINT, label VARCHAR,"
     " kind VARCHAR, path VARCHAR, mask_value BIGINT, x_mm DOUBLE, y_mm DOUBLE, z_mm DOUBLE, diameter_mm DOUBLE,"
     " at_row DOUBLE, col DOUBLE, height_px BIGINT, width_px BIGINT, slice DOUBLE, points VARCHAR",
+    "refused_mark": "image_id VARCHAR, image_path VARCHAR",
     "reject": "source INTEGER, row BIGINT, key VARCHAR, subject_id BIGINT, reason VARCHAR, field VARCHAR,"
     " wanted VARCHAR",
     "identifier": "subject_id BIGINT, source_id VARCHAR",
@@ -31,6 +33,9 @@ CONTRADICTED = {
     "contradictory_annotation": "none only for an image without a lesion",
 }
 """Reasons of annotations that contradict other rows, and what was wanted."""
+
+_SHARED = "SELECT path FROM images GROUP BY path HAVING count(*) > 1"
+"""Paths that name no image: several lie there."""
 
 _EVENT = "subject_id, time, code, numeric_value, text_value, unit"
 _ENUMS = {"code": "event_code", "unit": "event_unit"}
@@ -134,17 +139,34 @@ class Staging:
         )
         return _with_repeats(staged, self._by_source("image"))
 
+    def marks_without_need(self) -> list[tuple[int, int]]:
+        """Find the image of each annotation; say `none` of those to be said so `unless_marked`, but of marked ones.
+
+        To be called once `images` is made and before any annotation is refused for what others say: what marks an image
+        and cannot be used still marks it.
+        Returns: (source, how many there was no need to say).
+        """
+        for table in ("annotation_fact", "refused_mark"):
+            self._connection.execute(
+                f"UPDATE {table} SET image_id = images.image_id FROM images"
+                f" WHERE {table}.image_id IS NULL AND {table}.image_path = images.path"
+                f" AND images.path NOT IN ({_SHARED})"
+            )
+        marked = (
+            f"SELECT image_id FROM annotation_fact WHERE kind <> '{UNLESS_MARKED}' AND image_id IS NOT NULL"
+            " UNION SELECT image_id FROM refused_mark WHERE image_id IS NOT NULL"
+        )
+        needless = f"kind = '{UNLESS_MARKED}' AND image_id IN ({marked})"
+        counts = self._rows(f"SELECT source, count(*) FROM annotation_fact WHERE {needless} GROUP BY 1 ORDER BY 1")
+        self._connection.execute(f"DELETE FROM annotation_fact WHERE {needless}")
+        self._connection.execute(f"UPDATE annotation_fact SET kind = 'none' WHERE kind = '{UNLESS_MARKED}'")
+        return [(int(source), int(n)) for source, n in counts]
+
     def refused_annotations(self) -> list[tuple[int, int, str, int]]:
         """Move annotations that contradict `images` or each other to `reject`: (source, mapping, reason, how many).
 
-        To be called once `images` is made. As with images, all that contradict each other go.
+        To be called after `marks_without_need`. As with images, all that contradict each other go.
         """
-        shared = "SELECT path FROM images GROUP BY path HAVING count(*) > 1"
-        self._connection.execute(
-            "UPDATE annotation_fact SET image_id = images.image_id FROM images"
-            " WHERE annotation_fact.image_id IS NULL AND annotation_fact.image_path = images.path"
-            f" AND images.path NOT IN ({shared})"
-        )
         lesion = "image_id, lesion"
         several = (
             f"SELECT {lesion} FROM (SELECT DISTINCT {_MARK} FROM annotation_fact WHERE lesion IS NOT NULL)"
@@ -153,7 +175,7 @@ class Staging:
         marked = "SELECT image_id FROM annotation_fact WHERE kind <> 'none'"
         found = []
         for reason, field, condition in (
-            ("ambiguous_path", "image_path", f"image_id IS NULL AND image_path IN ({shared})"),
+            ("ambiguous_path", "image_path", f"image_id IS NULL AND image_path IN ({_SHARED})"),
             ("no_such_image", "image_id", "image_id IS NULL OR image_id NOT IN (SELECT image_id FROM images)"),
             ("ambiguous_lesion", "lesion", f"({lesion}) IN ({several})"),
             ("contradictory_annotation", "kind", f"kind = 'none' AND image_id IN ({marked})"),

@@ -25,7 +25,7 @@ tables:
 """
 
 
-def ingested(tmp_path: Path, marks: str, mapping: str) -> tuple[list[Any], dict[str, str], Any]:
+def ingested(tmp_path: Path, marks: str, mapping: str, images: str = IMAGES) -> tuple[list[Any], dict[str, str], Any]:
     """Rows of `annotations`, rejects by row, and the ledger of marks.csv."""
     source, study = tmp_path / "source", tmp_path / "study"
     source.mkdir()
@@ -35,7 +35,7 @@ def ingested(tmp_path: Path, marks: str, mapping: str) -> tuple[list[Any], dict[
         Image.fromarray(np.eye(16, dtype=np.uint8) * 255).save(source / f"{name}.png")
     (source / "marks.csv").write_text(marks)
     table = f"  - name: marks\n    file: marks.csv\n    annotations:\n      - {{{mapping}, allow_rejects: 1.0}}\n"
-    (study / "ingest.yaml").write_text(IMAGES + table)
+    (study / "ingest.yaml").write_text(images + table)
     summary = run_ingest(str(study), source, tmp_path / "w.duckdb")
     with duckdb.connect(str(tmp_path / "w.duckdb"), read_only=True) as connection:
         rows = connection.sql("SELECT * FROM annotations ORDER BY image_id, lesion").to_arrow_table().to_pylist()
@@ -104,6 +104,28 @@ def test_an_image_without_lesion_is_said_by_path(tmp_path: Path) -> None:
     rows, rejects, _ = ingested(tmp_path, "image\na\nc\n", 'image_path: "{image}.png", none: true')
     assert rows == [{"image_id": "a", "lesion": 0, "subject_id": 1, "label": "none", "kind": "none"}]
     assert list(rejects.values()) == ["no_such_image"]
+
+
+@pytest.mark.parametrize(
+    ("marks", "found", "without_need"),
+    [
+        ("image,x\nb,1\nb,2\n", [("a", "none"), ("b", "sphere"), ("b", "sphere")], 1),
+        ("image,x\nb,999999\n", [("a", "none")], 1),
+        ("image,x\nb,\n", [("a", "none"), ("b", "none")], 0),
+    ],
+    ids=["marks of one", "an unusable mark is a mark", "an empty row marks nothing"],
+)
+def test_images_that_no_row_marks_were_looked_at(
+    tmp_path: Path, marks: str, found: list[tuple[str, str]], without_need: int
+) -> None:
+    looked_at = IMAGES + "    annotations:\n      - {image_id: image, none: unless_marked}\n"
+    sphere = "image_id: image, label: lump, sphere: {x_mm: x, y_mm: x, z_mm: x, diameter_mm: x}"
+    rows, rejects, _ = ingested(tmp_path, marks, sphere, looked_at)
+    assert [(row["image_id"], row["kind"]) for row in rows] == found
+    assert list(rejects.values()) == ["impossible_sphere"] * ("999999" in marks)
+    with duckdb.connect(str(tmp_path / "w.duckdb"), read_only=True) as connection:
+        ((ignored,),) = connection.execute("SELECT ignored FROM ingests WHERE source LIKE 'images%'").fetchall()
+    assert ignored == without_need
 
 
 @pytest.mark.parametrize("number", ["0", "1.5", "x"])
