@@ -13,13 +13,36 @@ import psutil
 import pytest
 
 from riskpred.config.night import NightConfig
+from riskpred.fit.run import fit
+from riskpred.records.ingest.run import run_ingest
+from riskpred.score.plan import parse_time
 from riskpred.score.run import NightSummary, score
+from tests.circles import circles
 
 if importlib.util.find_spec("ray") is None:  # not imported here: it reads its environment when it is
     pytest.skip("ray (extra `cluster`) is not installed", allow_module_level=True)
 
 PART = 16
 """Subjects a part: 300 people in 3 shards make 21 parts."""
+
+CIRCLES = """
+study: circles
+as_of: 2025-01-10T00:00:00
+tables:
+  - name: people
+    file: people.csv
+    subject: subject_id
+    events:
+      - {code: GENDER//F, time: {static: true}}
+      - {code: MEDS_BIRTH, time: {column: born}}
+      - {code: ENTRY, time: {column: entry}}
+      - {code: MEDS_DEATH, kind: death, time: {column: died}}
+  - name: pictures
+    file: pictures.csv
+    subject: subject_id
+    time: {column: time}
+    images: [{image_id: image_id, path: "{path}", image_type: DX}]
+"""
 
 
 class Stop:
@@ -65,8 +88,6 @@ def cluster() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def shards(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The people of the tiny study in three shards."""
-    from riskpred.records.ingest.run import run_ingest
-
     folder = tmp_path_factory.mktemp("shards") / "shards"
     run_ingest(str(tiny.study), tiny.source, folder, folder=True, shards=3)
     return folder
@@ -122,3 +143,36 @@ def test_a_killed_worker_and_a_lost_node_cost_no_row_and_give_none_twice(
     assert rows(ray, "risk_scores")
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(".parts")]
     assert capsys.readouterr().out == "", "what ray reports of its losses is no result"
+
+
+def test_what_images_show_is_found_on_any_node(cluster: Any, tmp_path: Path) -> None:
+    hospital = circles(tmp_path / "hospital")
+    bundle = fit(str(hospital.study), hospital.warehouse, tmp_path / "bundle", seed=1)
+    people = (
+        "SELECT subject_id, any_value(time) FILTER (code = 'MEDS_BIRTH') AS born,"
+        " any_value(time) FILTER (code = 'ENTRY') AS entry, any_value(time) FILTER (code = 'MEDS_DEATH') AS died"
+        " FROM events GROUP BY 1"
+    )
+    source, study = hospital.warehouse.parent, tmp_path / "circles"
+    with duckdb.connect(str(hospital.warehouse), read_only=True) as connection:
+        connection.execute(f"COPY ({people}) TO '{source / 'people.csv'}'")
+        connection.execute(f"COPY (SELECT subject_id, time, image_id, path FROM images) TO '{source / 'pictures.csv'}'")
+    study.mkdir()
+    (study / "ingest.yaml").write_text(CIRCLES)
+    shards = tmp_path / "shards"
+    run_ingest(str(study), source, shards, folder=True, shards=3)
+    settings = NightConfig().overridden(explain=5, part_size=PART)
+    found = []
+    for engine in ("local", "ray"):
+        into = tmp_path / engine / "scores.duckdb"
+        into.parent.mkdir()
+        address = cluster.address if engine == "ray" else None
+        score(
+            shards, bundle.path, into, parse_time("2025-01-10"),
+            settings=settings, force=True, engine=engine, ray_address=address,
+        )  # fmt: skip
+        found.append({table: rows(into, table) for table in ("findings", "risk_scores", "explanations", "evidence")})
+    local, ray = found
+    assert len(local["findings"]) == sum(disc.radius > 0 for disc in hospital.discs)
+    for table, wanted in local.items():
+        assert ray[table] == wanted, table
