@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from riskpred.config.imaging import Channels
-from riskpred.imaging.limits import check_memory, check_size
+from riskpred.imaging.limits import MAX_FILE_BYTES, check_memory, check_size
 from riskpred.imaging.paths import ImageProblem
 from riskpred.imaging.picture import Picture
 
@@ -44,6 +44,8 @@ def read_rasters(paths: Sequence[Path], channels: Channels) -> Picture:
         rows, columns = first.height, first.width
     count, file_bytes = 3 if channels == "rgb" else 1, sum(path.stat().st_size for path in paths)
     check_size(rows, columns, len(paths))
+    if file_bytes > MAX_FILE_BYTES:
+        raise ImageProblem("file_too_large", f"at most {MAX_FILE_BYTES // 2**20} MiB over all slices")
     check_memory(rows * columns * len(paths) * count, 2, file_bytes)
     array = np.empty((count, len(paths), rows, columns), dtype=np.float32)
     notes = list[str]()

@@ -2,8 +2,10 @@
 pictures of it with names of one pattern do, sorted by the numbers in their names."""
 
 import os
+import re
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, TypeVar
@@ -106,7 +108,8 @@ def read_series(folder: Path, channels: Channels, series: str | None = None) -> 
     paths = files_of(folder) if series is None else files_of_series(folder, series)
     dicom = [_is_dicom(path) for path in paths]
     if series is not None and ANY in series and not any(dicom):
-        return read_rasters(paths, channels)
+        picture = read_rasters(paths, channels)
+        return replace(picture, notes=(*picture.notes, *_gaps(paths)))
     if not all(dicom):
         raise ImageProblem("not_a_series", _ONE)
     if len(paths) == 1:
@@ -141,6 +144,16 @@ def read_series(folder: Path, channels: Channels, series: str | None = None) -> 
         window=window(first.dataset, 0, turned) if first.grey else None,
         notes=(*placed.notes, *notes, *more, *colour_notes(first, channels)),
     )
+
+
+def _gaps(paths: Sequence[Path]) -> list[str]:
+    """A note where the numbers of slices skip some: the one number that names differ in, if it is one."""
+    numbers = np.array([[int(one) for one in re.findall("[0-9]+", path.name)][-64:] for path in paths], dtype=object)
+    if numbers.ndim != 2:
+        return []
+    differ = [column for column in numbers.T if len(set(column)) > 1]
+    missing = int(differ[0][-1] - differ[0][0]) + 1 - len(paths) if len(differ) == 1 else 0
+    return [f"{missing:,} numbers between those of the first and the last slice have no file"] if missing > 0 else []
 
 
 def _is_dicom(path: Path) -> bool:

@@ -86,6 +86,9 @@ def test_slices_become_one_volume(tmp_path: Path, channels: str) -> None:
     assert found.array.shape == (1 if channels == "grey" else 3, 3, 8, 8)
     assert found.array[0, :, 0, 0].tolist() == [1, 2, 10]
     assert np.isnan(found.spacing_mm).all()
+    assert found.notes == ("7 numbers between those of the first and the last slice have no file",)
+    write_head(tmp_path, "P7", tuple(range(3, 10)))
+    assert read_picture(tmp_path / "slices", channels, "P7_*.png").notes == ()
 
 
 def test_slices_that_make_no_volume_say_why(tmp_path: Path) -> None:
