@@ -46,7 +46,7 @@ STAGE = {
         "augmentation": {"flips": ["slices", "rows", "columns"], "brightness": 0.03, "contrast": 0.05, "noise": 0.01},
     },
     "window": {"size": [64, 112, 144]},
-    "lesions": {"threshold": 0.6},
+    "lesions": {"threshold": 0.5},
     "flip_averaging": False,
     "folds": 2,
 }
@@ -137,14 +137,15 @@ def main(words: list[str] | None = None) -> int:
         "--model", type=Path, help="folder: the trained segmenter is kept there, and read if it is there"
     )
     parser.add_argument("--train", type=int, default=200, help="scans")
-    parser.add_argument("--test", type=int, default=60, help="scans")
-    parser.add_argument("--first", type=int, default=10_000, help="number of the first test scan; choices use 20000")
+    parser.add_argument("--test", type=int, default=120, help="scans")
+    parser.add_argument("--first", type=int, default=30_000, help="number of the first test scan; choices use 20000")
     given = parser.parse_args(words)
     torch.set_num_threads(1)
     stage = parse(SegmentationStage, STAGE, "ct_phantoms")
     started = time.process_time()
     if given.model and given.model.is_dir():
-        segmenter = Segmenter.load(given.model)
+        # Rules for lesions train nothing: those above hold.
+        segmenter = Segmenter(stage, Segmenter.load(given.model).networks)
     else:
         scans = [ct_phantom(seed) for seed in range(given.train)]
         examples = [Example(prepared_of(scan, stage), scan.mask()) for scan in scans]
