@@ -17,6 +17,7 @@ class TabularEncoder(Strict):
     depth: int = 2
     dropout: float = 0.2
     trees: int = Field(600, ge=0, description="most boosting rounds of a cause (early stopping ends sooner); 0 = none")
+    residual: bool = Field(True, description="false: TabM adds nothing to the log-rate, for few rows of many columns")
 
 
 class SeriesEncoder(Strict):
@@ -105,6 +106,11 @@ class Training(Strict):
     learning_rate: float = 1e-3
     weight_decay: float = 3e-2
     modality_dropout: float = Field(0.3, ge=0, lt=1)
+    apart: bool = Field(
+        False,
+        description="each modality learns as if the others were not there, and out-of-fold rows weigh what they add; "
+        "for few subjects and modalities that tell much the same",
+    )
     ridge_grid: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
     ridge_by_modality: bool = Field(
         False,

@@ -1,7 +1,7 @@
 """Trains one member: its base, then the residuals on top, stopped early on subjects that train nothing."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,6 +55,10 @@ class TrainingData:
         """The same rows, followed to the last horizon of each group."""
         ends = [group.end_of[-1] + 1 for group in layout.groups]
         return replace(self, labels=[one.up_to(end) for one, end in zip(self.labels, ends, strict=True)])
+
+    def with_present(self, present: Mapping[str, Tensor]) -> "TrainingData":
+        """The same rows with only these modalities to be used."""
+        return replace(self, inputs={name: replace(one, present=present[name]) for name, one in self.inputs.items()})
 
     def take(self, index: NDArray[np.int64]) -> "TrainingData":
         at = torch.from_numpy(index)
@@ -287,13 +291,16 @@ def _train_residuals(
     seed: int,
     on_epoch: Callable[[], None],
 ) -> None:
+    """Learns by steps what the base leaves out; keeps the weights of the epoch that the stopping rows like best."""
     generator = torch.Generator().manual_seed(seed)
     additive = additive_parts(member, train)
     optimiser = torch.optim.AdamW(_parameter_groups(member, settings.weight_decay), lr=settings.learning_rate)
     rate = _schedule(optimiser, settings, -(-len(train.together) // settings.batch_size))
     # What is kept is the mean of weights over steps where the study asks for it, else the weights themselves.
     kept_as = copy.deepcopy(member) if settings.average else member
-    best, kept, waited = _stopping_loss(member, stop), copy.deepcopy(member.state_dict()), 0
+    judged = [stop.with_present(one) for one in alone(stop.present)] if settings.apart else [stop]
+    share = settings.modality_dropout
+    best, kept, waited = _stopping_loss(member, judged), copy.deepcopy(member.state_dict()), 0
     for _ in range(settings.epochs):
         member.train()
         order = torch.randperm(len(train.together), generator=generator)
@@ -304,19 +311,20 @@ def _train_residuals(
                 assert isinstance(pictures, ImageTensors), name
                 inputs[name] = augmented(pictures, how, generator)
             sent = member.encode(inputs, {name: part[rows] for name, part in additive.items()})
-            present = drop_modalities(
-                {name: given.present for name, given in inputs.items()}, settings.modality_dropout, generator
-            )
-            each = row_losses(member.log_rates(sent, present), [labels.take(rows) for labels in train.labels])
+            present = {name: given.present for name, given in inputs.items()}
+            views = alone(present) if settings.apart else [drop_modalities(present, share, generator)]
+            labels = [one.take(rows) for one in train.labels]
+            each = torch.stack([row_losses(member.log_rates(sent, view), labels) for view in views]).sum(dim=0)
             optimiser.zero_grad()
-            each.mean().backward()  # type: ignore[no-untyped-call]
+            if each.requires_grad:  # else nothing that these rows have learns: a spline alone, say
+                each.mean().backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(member.parameters(), _CLIP)
             optimiser.step()
             if rate is not None:
                 rate.step()
             if kept_as is not member:
                 _follow(kept_as, member, settings.average)
-        loss = _stopping_loss(kept_as, stop)
+        loss = _stopping_loss(kept_as, judged)
         if loss < best:
             best, kept, waited = loss, copy.deepcopy(kept_as.state_dict()), 0
         else:
@@ -358,14 +366,19 @@ def drop_modalities(present: Mapping[str, Tensor], share: float, generator: torc
     return {name: kept[:, i] for i, name in enumerate(names)}
 
 
+def alone(present: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """What is there as each modality sees it that learns apart: itself, and none of the others."""
+    return [{name: here & (name == only) for name, here in present.items()} for only in present]
+
+
 def row_losses(log_rates: list[Tensor], labels: list[GroupLabels]) -> Tensor:
     """Minus log-likelihood of each row over all groups. Shape: (N,)."""
     return torch.stack([negative_log_likelihood(*one) for one in zip(log_rates, labels, strict=True)]).sum(dim=0)
 
 
-def _stopping_loss(member: Member, stop: TrainingData) -> float:
+def _stopping_loss(member: Member, stops: Sequence[TrainingData]) -> float:
     member.eval()
-    return float(row_losses(member_log_rates(member, stop), stop.labels).mean())
+    return sum(float(row_losses(member_log_rates(member, stop), stop.labels).mean()) for stop in stops)
 
 
 def _parameter_groups(member: Member, weight_decay: float) -> list[dict[str, object]]:

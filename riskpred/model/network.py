@@ -85,7 +85,9 @@ class Member(nn.Module):
                 assert isinstance(image, settings.ImageEncoder)
                 channels, *sides = part.pixel_shape
                 self.encoders[name] = ImageEncoder(image, channels, len(sides), **size)
-        self.joint = Joint(config.embedding, layout.coefficients, dropout=0.2) if len(self.modalities) > 1 else None
+        # Modalities that learn apart are never seen together: nothing would teach what they say jointly.
+        meet = len(self.modalities) > 1 and not config.training.apart
+        self.joint = Joint(config.embedding, layout.coefficients, dropout=0.2) if meet else None
         for at, group in enumerate(layout.groups):
             start = torch.zeros(len(group.causes), group.intervals, dtype=torch.float64)
             self.register_buffer(f"baseline_{at}", start)

@@ -79,6 +79,7 @@ class TabularEncoder(nn.Module):
         self.to_coefficients = LinearEnsemble(settings.width, coefficients, k=settings.members)
         nn.init.zeros_(self.to_coefficients.weight)
         nn.init.zeros_(self.to_coefficients.bias)
+        self.to_coefficients.requires_grad_(settings.residual)
         self.to_embedding = nn.Linear(settings.width, embedding)
 
     def learn(self, tabular: TabularTensors) -> None:
