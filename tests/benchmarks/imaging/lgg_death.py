@@ -44,6 +44,9 @@ AGE_GRADE, REST_ALONE, IMAGE_ALONE, CNN_ALONE, FUSED, CHANCE = (
     "age + grade", "rest alone", "image alone", "image without findings", "fused", "fused, outcomes shuffled",
 )  # fmt: skip
 
+TABLE = (AGE_GRADE, REST_ALONE, IMAGE_ALONE, CNN_ALONE, FUSED)
+"""Rows that see the outcomes as they are."""
+
 
 def restricted(rows: Rows, plan: FeaturePlan, config: ModelConfig, names: Sequence[str]) -> tuple[
     Rows, FeaturePlan, ModelConfig
@@ -115,9 +118,9 @@ def shuffled(rows: Rows, seed: int) -> Rows:
 
 
 def one_fold(
-    rows: Rows, plan: FeaturePlan, config: ModelConfig, repeat: int, left_out: int
+    rows: Rows, plan: FeaturePlan, config: ModelConfig, repeat: int, left_out: int, names: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """Every row of the table on one outer fold: name of the estimator -> name of the row -> its C."""
+    """Rows of the table on one outer fold: name of the estimator -> name of the row -> its C."""
     Way = Callable[..., Floats]
     chance = shuffled(rows, SEED + 100 + repeat)
     ways: dict[str, tuple[Way, Rows, Sequence[str]]] = {
@@ -129,7 +132,8 @@ def one_fold(
         CHANCE: (network_risk, chance, (*REST, *PICTURES)),
     }
     result: dict[str, dict[str, float]] = {UNO: {}, HARRELL: {}}
-    for name, (way, whose, modalities) in ways.items():
+    for name in names:
+        way, whose, modalities = ways[name]
         fold = stratified_folds(whose.together, whose.labels(), FOLDS, SEED + repeat)
         train, test = np.flatnonzero(fold != left_out), np.flatnonzero(fold == left_out)
         risk = way(*restricted(whose, plan, config, modalities), train, test, SEED + repeat)
@@ -144,8 +148,16 @@ def one_fold(
     return result
 
 
-def figures(folds: Sequence[dict[str, float]]) -> dict[str, object]:
-    """Mean and SD of each row, differences to `fused` with the corrected 95 % interval, and what the targets say."""
+def _file(into: Path, names: Sequence[str], repeat: int, fold: int) -> Path:
+    return into / f"{'death' if names == TABLE else 'chance'}_{repeat}_{fold}.json"
+
+
+def figures(folds: Sequence[dict[str, float]], chance: Sequence[dict[str, float]]) -> dict[str, object]:
+    """Mean and SD of each row, differences to `fused` with the corrected 95 % interval, and what the targets say.
+
+    Args: chance: folds with shuffled outcomes, those of one shuffle one after the other.
+    """
+    each = np.array([one[CHANCE] for one in chance]).reshape(-1, FOLDS).mean(axis=1)
     table = {name: np.array([one[name] for one in folds]) for name in folds[0]}
     mean = {name: float(values.mean()) for name, values in table.items()}
     better = max(mean[IMAGE_ALONE], mean[REST_ALONE])
@@ -155,11 +167,16 @@ def figures(folds: Sequence[dict[str, float]]) -> dict[str, object]:
     return {
         "folds": len(folds),
         "c": {name: {"mean": mean[name], "sd": float(values.std(ddof=1))} for name, values in table.items()},
+        CHANCE: {
+            "mean": float(each.mean()),
+            "standard_error": float(each.std(ddof=1) / len(each) ** 0.5),
+            "of_each_shuffle": each.round(3).tolist(),
+        },
         "fused_less": {name: [one.mean, one.low, one.high] for name, one in differences.items()},
         "targets": {
             f"fused C >= {TARGET_C}": mean[FUSED] >= TARGET_C,
             f"fused within {TARGET_BEHIND} of the better of image and rest": mean[FUSED] >= better - TARGET_BEHIND,
-            "shuffled outcomes give .45 to .55": SHUFFLED[0] <= mean[CHANCE] <= SHUFFLED[1],
+            "shuffled outcomes give .45 to .55": SHUFFLED[0] <= float(each.mean()) <= SHUFFLED[1],
         },
     }
 
@@ -169,6 +186,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.imaging.lgg_death", description=__doc__)
     parser.add_argument("--into", type=Path, required=True, help="folder of lgg_segmentation.py; here also")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--shuffles", type=int, default=12, help="shuffles of the outcomes, 5 folds each")
     parser.add_argument("--only", help="REPEAT.FOLD: this one alone")
     given = parser.parse_args(words)
     lgg_segmentation.main(["--into", str(given.into)])
@@ -176,19 +194,26 @@ def main(words: list[str] | None = None) -> int:
     with one_thread(), Warehouse.open(given.into / "warehouse.duckdb") as source:
         source.finder = lgg_segmentation.cross_fitted(config, source, given.into)
         plan, rows = training_rows(config, source)
-        every = [(repeat, fold) for repeat in range(given.repeats) for fold in range(FOLDS)]
-        if given.only:
-            repeat, _, fold = given.only.partition(".")
-            every = [(int(repeat), int(fold))]
-        for repeat, fold in every:
-            file = given.into / f"death_{repeat}_{fold}.json"
-            if not file.is_file():
-                file.write_text(json.dumps(one_fold(rows, plan, config, repeat, fold)))
-    there = [given.into / f"death_{r}_{f}.json" for r in range(given.repeats) for f in range(FOLDS)]
-    if not all(file.is_file() for file in there):
+        every = [
+            (names, repeat, fold)
+            for names, repeats in ((TABLE, given.repeats), ((CHANCE,), given.shuffles))
+            for repeat in range(repeats)
+            for fold in range(FOLDS)
+        ]
+        for names, repeat, fold in every:
+            file = _file(given.into, names, repeat, fold)
+            if not file.is_file() and given.only in (None, f"{repeat}.{fold}"):
+                file.write_text(json.dumps(one_fold(rows, plan, config, repeat, fold, names)))
+    if not all(_file(given.into, *one).is_file() for one in every):
         return 0
-    folds = [json.loads(file.read_text()) for file in there]
-    text = json.dumps({how: figures([fold[how] for fold in folds]) for how in (UNO, HARRELL)}, indent=1)
+    folds, chance = (
+        [json.loads(_file(given.into, *one).read_text()) for one in every if one[0] == names]
+        for names in (TABLE, (CHANCE,))
+    )
+    text = json.dumps(
+        {how: figures([fold[how] for fold in folds], [fold[how] for fold in chance]) for how in (UNO, HARRELL)},
+        indent=1,
+    )
     (given.into / "death_figures.json").write_text(text)
     print(text)
     return 0
