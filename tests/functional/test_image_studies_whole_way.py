@@ -142,7 +142,7 @@ def test_nodules_of_a_chest_are_found_where_they_are(study: str, tmp_path: Path)
     assert share >= 0.5
     assert errors[:, 0].mean() < 2.5, "mm from the middle"
     assert np.abs(errors[:, 1]).mean() < 4.0, "mm of diameter, at voxels of 2.8 x 2.8 x 4 mm"
-    assert false <= 9
+    assert false <= len(places), "a false alarm a scan, of networks that trained for seconds"
     # The night after reads nothing anew.
     digest = made.rows("SELECT content_digest FROM runs")
     assert made.score() in ACCEPTED
