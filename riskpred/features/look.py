@@ -17,7 +17,7 @@ from riskpred.config.segmentation import ImagingConfig, SegmentationStage
 from riskpred.features.findings import FindingSource
 from riskpred.features.looked import Looked, kept
 from riskpred.imaging.decode import Wanted, decode_one
-from riskpred.imaging.lesions import lesions, with_intensity
+from riskpred.imaging.lesions import Lesion, lesions, with_intensity
 from riskpred.imaging.paths import ImageProblem, inside
 from riskpred.imaging.prepare import Prepared
 from riskpred.imaging.radiomics import MEASURING, Radiomics
@@ -50,8 +50,14 @@ def look(looker: Looker, prepared: Prepared, row: ImageRow, image_root: Path) ->
     """What a stage finds in an image. The file is read once more where it shows a lesion: for its intensities."""
     if isinstance(looker, Radiomics):
         return replace(kept([], prepared), values=tuple(looker.values(prepared).items()))
-    stage = looker.stage
-    found = lesions(looker.probabilities(prepared), prepared.grid, stage)
+    found = lesions(looker.probabilities(prepared), prepared.grid, looker.stage)
+    return measured(looker.stage, found, prepared, row, image_root)
+
+
+def measured(
+    stage: SegmentationStage, found: list[Lesion], prepared: Prepared, row: ImageRow, image_root: Path
+) -> Looked | ImageProblem:
+    """What `look` makes of the lesions found in an image."""
     if found:
         try:
             picture = read_picture(inside(image_root, row.path, folders=True), stage.channels, row.series)

@@ -18,7 +18,7 @@ from riskpred.errors import InputError
 from riskpred.evaluate.findings import ImageScore, score_image, stage_metrics
 from riskpred.evaluate.marked import Marked, marked_images
 from riskpred.features.findings import FindingSource
-from riskpred.features.look import look, wanted
+from riskpred.features.look import look, measured, wanted
 from riskpred.features.looked import Looked
 from riskpred.fit.data import stratified_folds
 from riskpred.fit.segmentation import Example, fit_segmentation
@@ -35,12 +35,17 @@ from riskpred.records.warehouse import Warehouse
 _UNMARKED, _EMPTY, _LESION = range(3)
 
 
+Key = tuple[str, Path, ImageRow]
+"""Stage, image root, image."""
+
+
 class CrossFitted(FindingSource):
     """Findings of training subjects, each by the network that its fold did not train; remembered.
 
     Radiomics learn from nobody: the same for everyone.
 
-    Args: folds: stage -> subject_id -> fold.   models: stage -> segmenter of each fold.
+    Args: folds: stage -> subject_id -> fold.   models: stage -> segmenter of each fold.   known: (stage, image root,
+        image) -> what was found already.
     """
 
     def __init__(
@@ -48,10 +53,11 @@ class CrossFitted(FindingSource):
         config: ImagingConfig,
         folds: Mapping[str, Mapping[int, int]],
         models: Mapping[str, Sequence[Segmenter]],
+        known: Mapping[Key, Looked | ImageProblem] | None = None,
     ) -> None:
         super().__init__(config)
         self._folds, self._models = folds, models
-        self._known: dict[tuple[str, Path, ImageRow], Looked | ImageProblem] = {}
+        self._known = dict(known or {})
 
     def looked(self, stage: str, images: Sequence[ImageRow], image_root: Path) -> list[Looked | ImageProblem]:
         """What each image shows to a network that never saw its subject."""
@@ -100,6 +106,7 @@ def fit_stages(
     folds: dict[str, dict[int, int]] = {}
     models: dict[str, Sequence[Segmenter]] = {}
     card: dict[str, Any] = {}
+    known: dict[Key, Looked | ImageProblem] = {}
     for name, stage in config.segmentation.items():
         with tempfile.TemporaryFile() as pixels:
             marked = marked_images(stage, warehouse, subjects, marks, pixels, progress)
@@ -110,7 +117,8 @@ def fit_stages(
             examples = [Example(*one) for one in marked.pairs]
             fitted = fit_segmentation(stage, examples, own, seed, progress)
             segmenters[name], models[name] = fitted.segmenter, fitted.fold_models
-            scores = out_of_fold(stage, marked, own, fitted.fold_models, progress)
+            scores, looked = out_of_fold(stage, marked, own, fitted.fold_models, warehouse.image_root, progress)
+        known |= {(name, warehouse.image_root, row): one for row, one in zip(marked.rows, looked, strict=True)}
         card[name] = {
             "images": len(marked.rows),
             "subjects": len({row.subject_id for row in marked.rows}),
@@ -118,19 +126,27 @@ def fit_stages(
             "labels": list(stage.names),
             "quality": stage_metrics(scores),
         }
-    return FittedStages(segmenters, CrossFitted(config, folds, models), card)
+    return FittedStages(segmenters, CrossFitted(config, folds, models, known), card)
 
 
 def out_of_fold(
-    stage: SegmentationStage, marked: Marked, fold: NDArray[np.int64], models: Sequence[Segmenter], progress: Progress
-) -> list[ImageScore]:
-    """What each annotated image's own network, which never saw its subject, finds in it against what is marked."""
+    stage: SegmentationStage,
+    marked: Marked,
+    fold: NDArray[np.int64],
+    models: Sequence[Segmenter],
+    image_root: Path,
+    progress: Progress,
+) -> tuple[list[ImageScore], list[Looked | ImageProblem]]:
+    """What each annotated image's own network, which never saw its subject, finds in it against what is marked; and
+    the same as features will read it, so that no image is looked at twice."""
     scores: list[ImageScore] = []
+    looked: list[Looked | ImageProblem] = []
     for i, (row, (prepared, target)) in enumerate(zip(marked.rows, marked.pairs, strict=True)):
         found = lesions(models[fold[i]].probabilities(prepared), prepared.grid, stage)
         scores += score_image(row.subject_id, stage, found, prepared, target)
+        looked.append(measured(stage, found, prepared, row, image_root))
         progress.step("judge segmentation", i + 1, len(marked.rows))
-    return scores
+    return scores, looked
 
 
 def _what_is_marked(subjects: NDArray[np.int64], marked: Marked) -> NDArray[np.int64]:

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from riskpred.config.segmentation import ImagingConfig, SegmentationStage
 from riskpred.config.study import load_model_config
 from riskpred.errors import InputError
+from riskpred.features.looked import Looked
 from riskpred.fit import findings as module
 from riskpred.fit.data import training_subjects
-from riskpred.fit.findings import FittedStages, fit_stages
+from riskpred.fit.findings import CrossFitted, FittedStages, fit_stages
 from riskpred.imaging.paths import ImageProblem
 from riskpred.imaging.prepare import Prepared
+from riskpred.imaging.segment import Segmenter
 from riskpred.progress import Progress, Silent
 from riskpred.records.schema import table_schema
 from riskpred.records.warehouse import Warehouse
@@ -85,6 +87,22 @@ def test_findings_of_training_come_from_a_network_that_never_saw_the_subject(hos
     assert len(by_all.seen) == len(told), "all folds together saw every one"
     quality = {row["metric"]: row["value"] for row in stages.card["discs"]["quality"]}
     assert quality["dice_mean"] == 0, "its quality is told of people it never saw"
+
+
+def test_an_image_that_was_judged_is_not_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hospital = circles(tmp_path)
+    config = config_of(hospital)
+    with Warehouse.open(hospital.warehouse) as source:
+        people = training_subjects(source)
+        stages = fit_stages(config, source, people, 1, Silent())
+        assert stages is not None
+        images = [row for chunk in source.chunks(subjects=people) for row in sum(chunk.images, ())]
+        fold = {subject: place for place, subject in enumerate(people.tolist())}
+        anew = CrossFitted(config, {"discs": fold}, {"discs": [stages.source.of("discs", one) for one in fold]})
+        wanted = anew.looked("discs", images, source.image_root)
+        monkeypatch.setattr(Segmenter, "probabilities", lambda *_: pytest.fail("looked at twice"))
+        assert stages.source.looked("discs", images, source.image_root) == wanted
+    assert sum(len(one.lesions) for one in wanted if isinstance(one, Looked)) > len(images) / 2
 
 
 def test_people_of_one_group_are_in_one_fold(hospital: Hospital) -> None:
