@@ -109,7 +109,7 @@ class Training(Strict):
     apart: bool = Field(
         False,
         description="each modality learns as if the others were not there, and out-of-fold rows weigh what they add; "
-        "for few subjects and modalities that tell much the same",
+        "for few subjects and modalities that tell much the same; modality_dropout then drops nothing",
     )
     ridge_grid: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
     ridge_by_modality: bool = Field(

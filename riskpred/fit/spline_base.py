@@ -160,18 +160,18 @@ def _best_ridge(data: CauseData, fold: NDArray[np.int64], grid: Sequence[float])
 
 
 def choose_scales(
-    data: CauseData, fold: NDArray[np.int64], grid: Sequence[float], block: NDArray[np.int64]
+    data: CauseData, fold: NDArray[np.int64], grid: Sequence[float], block: NDArray[np.int64], blocks: int
 ) -> tuple[float, tuple[float, ...]]:
     """A penalty for each block of columns: the common one, and what a block's columns are multiplied by before it.
 
     A block times s has 1 / s^2 times the penalty; one times 0 is left out. Each step shrinks the block that gains most,
     until none gains. A block of noise then costs little beside one that tells much, which one penalty cannot do.
 
+    Args: blocks: how many there are, those without a column among them.
     Shape: block (P,), number of each column's block, from 0.
     Source: Boulesteix et al. 2017, Comput Math Methods Med:7691937 (penalty factors); van de Wiel et al. 2021, J Comput
     Graph Stat 30:835-847 (ridge).
     """
-    blocks = int(block.max(initial=-1)) + 1
     scales = (1.0,) * blocks
     best, ridge = _best_ridge(data, fold, grid)
     while math.isfinite(ridge):
@@ -208,6 +208,7 @@ def choose_fit(
     fold: NDArray[np.int64],
     grid: Sequence[float],
     block: NDArray[np.int64] | None = None,
+    blocks: int = 0,
 ) -> Choice:
     """The penalty, then whether later follow-up tells more of the time up to the last horizon than it misleads.
 
@@ -216,14 +217,14 @@ def choose_fit(
 
     Args:
         data, whole: the same rows, followed to the last horizon and to the end.
-        block: each column's block, where each has a penalty of its own (`choose_scales`).
+        block, blocks: each column's block and their number, where each has a penalty of its own (`choose_scales`).
     Shape: fold (N,); block (P,).
     """
     scales: tuple[float, ...] = ()
     if block is None:
         ridge = choose_ridge(data, fold, grid)
     else:
-        ridge, scales = choose_scales(data, fold, grid, block)
+        ridge, scales = choose_scales(data, fold, grid, block, blocks)
         data, whole = (one.scaled(np.array(scales)[block]) for one in (data, whole))
     if math.isinf(ridge) or whole.events <= data.events:
         return Choice(ridge, False, scales)

@@ -193,6 +193,7 @@ def choose_fits(member: Member, data: TrainingData, settings: Training, seed: in
             fold[whole.counted(j).numpy()],
             settings.ridge_grid,
             block,
+            len(parts),
         )
         for group, first, whole in zip(member.layout.groups, short.labels, data.labels, strict=True)
         for j in range(len(group.causes))

@@ -160,7 +160,7 @@ def read_picture(path: Path, channels: Channels = "grey", series: str | None = N
     display window is not. Slices come sorted along their normal.
 
     Raises: ImageProblem, its reason one of those of `read_image`, or not_a_series, several_series, series_missing,
-        slices_missing, localiser_in_series, mixed_geometry, mixed_orientations, several_at_a_position, missing_slices;
+        localiser_in_series, mixed_geometry, mixed_orientations, several_at_a_position, missing_slices;
         channel_missing, channel_ambiguous.
     """
     if isinstance(channels, tuple):

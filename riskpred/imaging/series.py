@@ -54,7 +54,7 @@ def files_of_series(folder: Path, series: str) -> list[Path]:
     """Files of one series of a folder that holds others too, by name; what is no DICOM file is passed over.
 
     Args: series: hashed_uid of its SeriesInstanceUID; or a pattern of names with a `*`: these files, of any format.
-    Raises: ImageProblem: series_missing, slices_missing.
+    Raises: ImageProblem: series_missing.
     """
     if ANY in series:
         return _slices(folder, series)
@@ -71,7 +71,7 @@ def files_of_series(folder: Path, series: str) -> list[Path]:
 def _slices(folder: Path, names: str) -> list[Path]:
     found = named_like(folder, names)
     if not 0 < len(found) <= MOST_FILES:
-        raise ImageProblem("slices_missing", f"1 to {MOST_FILES:,} files, no links, with names of the pattern")
+        raise ImageProblem("series_missing", f"1 to {MOST_FILES:,} files, no links, with names of the pattern")
     return found
 
 
@@ -102,8 +102,8 @@ def read_series(folder: Path, channels: Channels, series: str | None = None) -> 
         else.
 
     Copies of a slice are left out, with a note. Raises: ImageProblem, besides those of a file: not_a_series,
-    several_series, series_missing, slices_missing, localiser_in_series, mixed_geometry, mixed_orientations,
-    several_at_a_position, missing_slices.
+    several_series, series_missing, localiser_in_series, mixed_geometry, mixed_orientations, several_at_a_position,
+    missing_slices.
     """
     paths = files_of(folder) if series is None else files_of_series(folder, series)
     dicom = [_is_dicom(path) for path in paths]
@@ -148,7 +148,7 @@ def read_series(folder: Path, channels: Channels, series: str | None = None) -> 
 
 def _gaps(paths: Sequence[Path]) -> list[str]:
     """A note where the numbers of slices skip some: the one number that names differ in, if it is one."""
-    numbers = np.array([[int(one) for one in re.findall("[0-9]+", path.name)][-64:] for path in paths], dtype=object)
+    numbers = np.array([[int(one) for one in re.findall("[0-9]+", path.name)] for path in paths], dtype=object)
     if numbers.ndim != 2:
         return []
     differ = [column for column in numbers.T if len(set(column)) > 1]

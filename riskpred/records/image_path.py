@@ -5,6 +5,8 @@ import os
 import re
 import stat
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from glob import escape
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -51,9 +53,11 @@ def folder_and_names(path: str) -> tuple[str, str | None]:
 
 def named_like(folder: Path, names: str) -> list[Path]:
     """Files of a folder with such names, in the order of the numbers in them: 2 before 10. Raises: OSError."""
-    wanted = re.compile(".*".join(re.escape(part) for part in names.split(ANY)))
+    # Whoever writes the table writes the pattern: however many stars it has, it must not take forever.
+    wanted = ANY.join(escape(part) for part in names.split(ANY))
     with os.scandir(folder) as entries:
-        found = [Path(one.path) for one in entries if one.is_file(follow_symlinks=False) and wanted.fullmatch(one.name)]
+        there = [Path(one.path) for one in entries if one.is_file(follow_symlinks=False)]
+    found = [path for path in there if fnmatchcase(path.name, wanted)]
     return sorted((path for path in found if not path.name.startswith(".")), key=_by_number)
 
 

@@ -71,9 +71,10 @@ def test_a_block_of_noise_is_shrunk_beside_one_that_tells() -> None:
     grid, fold = (0.3, 1.0, 3.0, 10.0, 30.0), np.arange(200) % 4
     data = planted(200, (1.0, -1.0, *(0.0,) * 30), seed=5)
     block = np.repeat([0, 1], [2, 30])
-    one, own = choose_ridge(data, fold, grid), choose_scales(data, fold, grid, block)
+    one, own = choose_ridge(data, fold, grid), choose_scales(data, fold, grid, block, 3)
     assert own[1][1] < own[1][0]
-    choice = choose_fit(data, data, fold, grid, block)
+    assert own[1][2] == 1.0, "a block without a column is as it was"
+    choice = choose_fit(data, data, fold, grid, block, 3)
     assert (choice.ridge, choice.scales) == own
     unseen = planted(5000, (1.0, -1.0, *(0.0,) * 30), seed=6)
     scale = np.array(own[1])[block]
@@ -83,7 +84,7 @@ def test_a_block_of_noise_is_shrunk_beside_one_that_tells() -> None:
 
 def test_blocks_that_tell_alike_keep_one_penalty() -> None:
     data = planted(2000, (0.8, -0.8, 0.8, -0.8), seed=7)
-    _, scales = choose_scales(data, np.arange(2000) % 4, (0.3, 3.0, 30.0), np.array([0, 0, 1, 1]))
+    _, scales = choose_scales(data, np.arange(2000) % 4, (0.3, 3.0, 30.0), np.array([0, 0, 1, 1]), 2)
     assert scales == (1.0, 1.0)
 
 

@@ -77,6 +77,9 @@ def test_names_are_taken_by_their_numbers_and_nothing_else(tmp_path: Path) -> No
     (folder / "P7_7.png").mkdir()
     assert [path.name for path in named_like(folder, "P7_*.png")] == ["P7_1.png", "P7_9.png", "P7_10.png", "P7_100.png"]
     assert named_like(folder, "P?_1.png") == [], "a star is the only letter that means another"
+    assert named_like(folder, "P[7]_*.png") == []
+    (folder / ("a" * 200)).touch()
+    assert named_like(folder, "*a" * 60 + "*b") == [], "and ends, however many there are"
 
 
 @pytest.mark.parametrize("channels", ["grey", "rgb"])
@@ -95,7 +98,7 @@ def test_slices_that_make_no_volume_say_why(tmp_path: Path) -> None:
     write_head(tmp_path, "P7")
     write_head(tmp_path, "P8", (1,), side=9)
     (tmp_path / "slices" / "P9_1.png").write_bytes((tmp_path / "slices" / "P7_1.png").read_bytes()[:60])
-    for names, reason in (("P*.png", "mixed_geometry"), ("P5_*.png", "slices_missing"), ("P9_*.png", "unreadable")):
+    for names, reason in (("P*.png", "mixed_geometry"), ("P5_*.png", "series_missing"), ("P9_*.png", "unreadable")):
         found = decode_one(Wanted(tmp_path, "slices", RECIPE, (), names)).result
         assert isinstance(found, ImageProblem)
         assert found.reason == reason
