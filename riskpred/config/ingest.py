@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from riskpred.config.ingest_images import AnnotationMapping, ImageFolder
+from riskpred.config.ingest_images import AnnotationMapping, ImageFolder, PathTemplate
 from riskpred.config.model import Strict
 
 Kind = Literal["measurement", "diagnosis", "death", "leaving"]
@@ -100,7 +100,7 @@ class ImageMapping(Strict):
     """One image per source row. `path` may hold {column} placeholders; it is relative to the image root."""
 
     image_id: str = Field(description="column with the image's identifier")
-    path: str = Field(
+    path: PathTemplate = Field(
         description="template, e.g. images/{image_id}.png; with a `*` in the name, e.g. slices/{patient}_*.png: "
         "these files are the slices of one volume, in the order of the numbers in their names"
     )

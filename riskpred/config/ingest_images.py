@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from riskpred.config.model import Strict
 
@@ -123,10 +123,21 @@ class ImageFolder(Strict):
         return self
 
 
+def _slices_in_a_folder(path: str) -> str:
+    folder, _, name = path.rpartition("/")
+    if "*" in folder or ("*" in name and not folder):
+        raise ValueError("a `*` stands in the name of files that lie in a folder: slices/{patient}_*.png")
+    return path
+
+
+PathTemplate = Annotated[str, AfterValidator(_slices_in_a_folder)]
+"""Path below SOURCE with {column} placeholders; a `*` in its name: the slices of one volume."""
+
+
 class MaskColumns(Strict):
     """A mask: a picture of the image's size."""
 
-    path: str = Field(description="template as of images, e.g. masks/{image}.png")
+    path: PathTemplate = Field(description="template as of images, e.g. masks/{image}.png")
     value: int | None = Field(None, description="value of the lesion's pixels; default any but 0")
     value_column: str | None = None
 

@@ -10,6 +10,7 @@ from PIL import Image
 from riskpred.config.imaging import Recipe
 from riskpred.config.model import parse
 from riskpred.config.segmentation import SegmentationStage
+from riskpred.errors import ConfigError
 from riskpred.imaging.decode import Wanted, decode_one
 from riskpred.imaging.inspect import FileLook
 from riskpred.imaging.paths import ImageProblem
@@ -51,11 +52,11 @@ def write_head(source: Path, name: str, numbers: tuple[int, ...] = (1, 2, 10), s
         Image.fromarray(mask).save(source / "masks" / f"{name}_{number}.png")
 
 
-def ingested(tmp_path: Path, people: str) -> dict[str, str]:
+def ingested(tmp_path: Path, people: str, config: str = STUDY) -> dict[str, str]:
     """Ingest into tmp_path/w.duckdb; reasons of rejects by mapping."""
     study = tmp_path / "study"
     study.mkdir(exist_ok=True)
-    (study / "ingest.yaml").write_text(STUDY)
+    (study / "ingest.yaml").write_text(config)
     (tmp_path / "source" / "people.csv").write_text(people)
     with FileLook(0) as look:
         run_ingest(str(study), tmp_path / "source", tmp_path / "w.duckdb", look=look)
@@ -132,6 +133,16 @@ def test_each_person_is_one_image_whose_mask_lies_on_it(tmp_path: Path) -> None:
         assert known.content == row.sha256, "a night finds by the table what it made of the files"
         target = target_of(stage, marks[row.subject_id, row.image_id], known.result, source)
         assert [tuple(at) for at in np.argwhere(target)] == [(s, 3, number % 8) for s, number in enumerate(numbers)]
+
+
+@pytest.mark.parametrize("path", ["{name}_*.png", "slices/*/{name}.png"])
+def test_a_star_elsewhere_than_in_the_names_of_a_folder_is_refused(tmp_path: Path, path: str) -> None:
+    (tmp_path / "source").mkdir()
+    for folder in ("slices", "masks"):
+        study = STUDY.replace(f"{folder}/{{name}}_*.png", path)
+        with pytest.raises(ConfigError) as raised:
+            ingested(tmp_path, "person,name\n1,A\n", study)
+        assert "slices/{patient}_*.png" in str(raised.value.got)
 
 
 def test_content_and_stamp_are_those_of_its_own_slices(tmp_path: Path) -> None:
